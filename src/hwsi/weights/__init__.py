@@ -1,0 +1,1 @@
+"""Weights that ship inside the package: ``nano/``, 16 MB at most in all."""

@@ -1,0 +1,59 @@
+"""The house holds: imports go down only, and nothing heavy is imported before it is needed."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).resolve().parents[1] / "src" / "hwsi"
+# top to bottom, as docs/architecture.md draws it
+ROOMS = [
+    "cli", "benchmarks", "training", "inference", "encoding", "model", "features", "encoders", "hierarchy",
+    "slide", "phantom", "presets", "weights", "errors", "units",
+]  # fmt: skip
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+        found |= {n.split(".")[1] for n in names if n.startswith("hwsi.")}
+    return found & set(ROOMS)
+
+
+@pytest.mark.parametrize("path", sorted(SRC.rglob("*.py")), ids=lambda p: str(p.relative_to(SRC)))
+def test_imports_go_down_only(path: Path) -> None:
+    room = path.relative_to(SRC).parts[0].removesuffix(".py")
+    if room == "__init__":
+        return
+    assert room in ROOMS, f"{room} is not a room of the house"
+    upward = {other for other in _imports(path) if ROOMS.index(other) < ROOMS.index(room)}
+    assert not upward, f"{path.name} in {room}/ imports from above: {upward}"
+
+
+@pytest.mark.parametrize("path", sorted(SRC.rglob("*.py")), ids=lambda p: str(p.relative_to(SRC)))
+def test_a_file_answers_one_question(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 420
+    assert ast.get_docstring(ast.parse(path.read_text())), "a module opens with what is notable"
+
+
+@pytest.mark.parametrize("call", [["-c", "import hwsi"], ["-m", "hwsi.cli.app", "--help"]])
+def test_import_and_help_are_quick_and_light(call: list[str]) -> None:
+    code = [sys.executable, "-X", "importtime", *call]
+    done = subprocess.run(code, capture_output=True, text=True, check=True)
+    for heavy in ("torch", "transformers", "openslide", "scipy", "cv2"):
+        assert not any(line.rstrip().endswith(f"| {heavy}") for line in done.stderr.splitlines()), heavy
+    # the best of three: the machine may be busy, the program may not be slow
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *call], capture_output=True, check=True)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1.0
