@@ -1,0 +1,140 @@
+"""Slide encoder of the embedded preset: region vectors and their places in mm to 192 numbers.
+
+- Sparse attention: a region sees itself, its 8 nearest regions and 4 global tokens; the global tokens see all.
+  So the cost of the blocks grows linearly with the number of regions.
+- Places enter as Fourier features around the slide's centre of tissue: moving the tissue on the glass changes
+  nothing, nor does the order of the regions.
+
+Notation: B slides, R regions, G = 4 global tokens, D = 192, H = 3 heads, K = 9 (itself and neighbours).
+"""
+
+import math
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hwsi.encoders.nano import SLIDE
+from hwsi.encoders.vit import Attention, Mlp, Pool, init_weights
+from hwsi.encoders.weights import initialise
+
+_GLOBALS = 4
+_NEIGHBOURS = 8
+_CHUNK = 1024
+_WAVELENGTHS_MM = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+
+
+def nearest(centre_mm: Tensor, mask: Tensor, k: int = _NEIGHBOURS) -> tuple[Tensor, Tensor]:
+    """Each region itself and its ``k`` nearest by distance of centres.
+
+    On a grid many distances are equal; such ties go by the direction, never by the order of the regions.
+
+    Args:
+        centre_mm: (B, R, 2).
+        mask: bool (B, R), True where a region is present.
+
+    Returns:
+        index (B, R, min(k+1, R)) int64, and bool of the same shape: False where there is no such neighbour.
+    """
+    r = centre_mm.shape[1]
+    wanted = min(k + 1, r)
+    centre = centre_mm.double()
+    index, valid = [], []
+    for start in range(0, r, _CHUNK):  # rows at a time: never R x R numbers at once
+        step = centre[:, None, :] - centre[:, start : start + _CHUNK, None]
+        angle = torch.atan2(step[..., 1], step[..., 0]) / math.pi
+        key = step.square().sum(-1) * (1 + 1e-4 * angle)
+        rows = torch.arange(key.shape[1], device=key.device)
+        key[:, rows, rows + start] = -1.0  # itself first, also where centres coincide
+        key = key.masked_fill(~mask[:, None, :], torch.inf)
+        distance, at = key.topk(wanted, dim=-1, largest=False)
+        index.append(at)
+        valid.append(distance < torch.inf)
+    return torch.cat(index, dim=1), torch.cat(valid, dim=1)
+
+
+class NeighbourBlock(nn.Module):
+    """Pre-norm block whose attention is sparse between regions and dense for the global tokens."""
+
+    def __init__(self, *, dim: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attention = Attention(dim=dim, heads=heads)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim=dim, hidden=hidden)
+
+    def forward(self, x: Tensor, mask: Tensor, index: Tensor, valid: Tensor) -> Tensor:
+        """(B, G + R, D) with the global tokens first, bool (B, R), (B, R, K), bool (B, R, K) -> (B, G + R, D)."""
+        b, n, d = x.shape
+        heads = self.attention.heads
+        q, k, v = self.attention.qkv(self.norm1(x)).view(b, n, 3, heads, d // heads).permute(2, 0, 3, 1, 4)
+        all_keys = F.pad(mask, (_GLOBALS, 0), value=True)[:, None, None, :]
+        parts = [F.scaled_dot_product_attention(q[:, :, :_GLOBALS], k, v, attn_mask=all_keys)]
+        for start in range(0, n - _GLOBALS, _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            parts.append(self._local(q[:, :, _GLOBALS:][:, :, rows], k, v, index[:, rows], valid[:, rows]))
+        y = torch.cat(parts, dim=2).transpose(1, 2).reshape(b, n, d)
+        x = x + self.attention.out(y)
+        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _local(q: Tensor, k: Tensor, v: Tensor, index: Tensor, valid: Tensor) -> Tensor:
+        """Queries (B, H, C, d) over the global tokens and their own neighbours (B, C, K) -> (B, H, C, d)."""
+        b, h, c, d = q.shape
+        seen = F.pad(index + _GLOBALS, (_GLOBALS, 0))
+        seen[..., :_GLOBALS] = torch.arange(_GLOBALS, device=seen.device)
+        may = F.pad(valid, (_GLOBALS, 0), value=True)
+        at = seen.view(b, 1, -1, 1).expand(b, h, -1, d)
+        near_k = k.gather(2, at).view(b, h, c, -1, d)
+        near_v = v.gather(2, at).view(b, h, c, -1, d)
+        score = torch.einsum("bhcd,bhckd->bhck", q, near_k) / math.sqrt(d)
+        share = score.masked_fill(~may[:, None], -torch.inf).softmax(-1)
+        return torch.einsum("bhck,bhckd->bhcd", share, near_v)
+
+
+class SlideNano(nn.Module):
+    """``forward``: (B, R, 192), bool (B, R), float (B, R, 2) -> (B, 192)."""
+
+    spec = SLIDE
+    wave: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("wave", 2 * math.pi / torch.tensor(_WAVELENGTHS_MM), persistent=False)
+        self.place = nn.Linear(4 * len(_WAVELENGTHS_MM), 192)
+        self.norm_in = nn.LayerNorm(192)
+        self.into = nn.Linear(192, 192)
+        self.globals = nn.Parameter(torch.zeros(1, _GLOBALS, 192))
+        self.blocks = nn.ModuleList(NeighbourBlock(dim=192, heads=3, hidden=384) for _ in range(2))
+        self.norm = nn.LayerNorm(192)
+        self.pool = Pool(dim=192, out_dim=192)
+        self.apply(init_weights)
+        nn.init.trunc_normal_(self.globals, std=0.02)
+
+    def forward(self, regions: Tensor, mask: Tensor, centre_mm: Tensor) -> Tensor:
+        """(B, R, 192), bool (B, R), float (B, R, 2) -> (B, 192)."""
+        present = mask.unsqueeze(-1)
+        regions = torch.where(present, regions, torch.zeros_like(regions))
+        centre_mm = torch.where(present, centre_mm, torch.zeros_like(centre_mm))
+        index, valid = nearest(centre_mm, mask)
+        middle = centre_mm.sum(1, keepdim=True) / present.sum(1, keepdim=True).clamp(min=1)
+        angle = ((centre_mm - middle).unsqueeze(-1) * self.wave).flatten(2)
+        x = self.into(self.norm_in(regions)) + self.place(torch.cat([angle.sin(), angle.cos()], dim=-1))
+        x = torch.cat([self.globals.expand(len(x), -1, -1), x], dim=1)
+        for block in self.blocks:
+            x = block(x, mask, index, valid)
+        x = self.norm(x)
+        return self.pool(x[:, :_GLOBALS].mean(1), x[:, _GLOBALS:], mask)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def encode(self, regions: Tensor, mask: Tensor, centre_mm: Tensor) -> Tensor:
+        """:meth:`forward` without gradients, on the encoder's device."""
+        at = self.globals.device
+        return self(regions.to(at), mask.to(at), centre_mm.to(at))  # type: ignore[no-any-return]
+
+
+def build(weights: Traversable | Path | None) -> SlideNano:
+    """The encoder with the weights of a file, or with seeded random ones."""
+    return initialise(SlideNano, weights)
