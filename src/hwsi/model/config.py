@@ -1,0 +1,175 @@
+"""Configuration of the model: what four encoders hand over, how it is projected, what reads it.
+
+- A plain Hugging Face config: it nests any causal language model's config (``text_config``) and ours of the
+  visual part (``visual_config``), and round-trips through ``save_pretrained`` and ``AutoConfig``.
+- ``visual_mixing`` decides what a visual token may see inside the language model; see ``attention.py``.
+- Numbers that training depends on are written out, nothing is derived from a name.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+# (much of transformers is not annotated)
+
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+from hwsi.errors import HwsiError, Reason
+
+SCALES = ("slide", "region", "patch", "cell")
+"""The four scales, from the root of the tree to its leaves."""
+
+PLACEHOLDERS = {"slide": "<|wsi|>", "region": "<|region|>", "patch": "<|patch|>", "cell": "<|cell|>"}
+"""The token that stands in a prompt where the visual token of a scale goes."""
+
+MIXING = ("none", "hier", "full")
+
+
+def placeholder_ids(tokenizer: Any) -> dict[str, int]:
+    """Scale -> id of its placeholder in a tokenizer. Raises HwsiError(WEIGHTS_MISMATCH) where it has none."""
+    ids = {scale: tokenizer.convert_tokens_to_ids(token) for scale, token in PLACEHOLDERS.items()}
+    unknown = [PLACEHOLDERS[s] for s, i in ids.items() if i is None or i == tokenizer.unk_token_id]
+    if unknown:
+        raise HwsiError(
+            Reason.WEIGHTS_MISMATCH,
+            f"the tokenizer has no token {', '.join(unknown)}",
+            "use the tokenizer that was saved with the model",
+        )
+    return ids
+
+
+class HwsiVisualConfig(PretrainedConfig):
+    """The visual part: features of four encoders in, tokens of the language model's width out.
+
+    Args:
+        encoders: scale -> id of the encoder (``hwsi.encoders``) whose features are read from a slide.
+        dims: scale -> width of that encoder's features.
+        ccaf_width, ccaf_blocks, ccaf_heads: the cell-cell attention fusion (paper: 768, 2, 2).
+        max_cells: at most so many cells of a patch are fused (evenly thinned beyond; their number is kept).
+        fourier_bands: octaves of the embedding of a centre; band b has the wavelength ``fourier_min_mm *
+            2**b``.
+        fourier_min_mm: the shortest wavelength; twice the patch pitch resolves neighbours (Nyquist).
+        width: of the tokens handed over; :class:`HwsiConfig` sets it to the language model's.
+    """
+
+    model_type = "hwsi_visual"
+
+    def __init__(
+        self,
+        encoders: dict[str, str] | None = None,
+        dims: dict[str, int] | None = None,
+        ccaf_width: int = 96,
+        ccaf_blocks: int = 2,
+        ccaf_heads: int = 2,
+        max_cells: int = 256,
+        fourier_bands: int = 9,
+        fourier_min_mm: float = 0.256,
+        width: int = 256,
+        **kwargs: Any,
+    ) -> None:
+        self.encoders = encoders or {scale: f"{scale}-nano" for scale in SCALES}
+        self.dims = dims or {"slide": 192, "region": 192, "patch": 192, "cell": 64}
+        self.ccaf_width = ccaf_width
+        self.ccaf_blocks = ccaf_blocks
+        self.ccaf_heads = ccaf_heads
+        self.max_cells = max_cells
+        self.fourier_bands = fourier_bands
+        self.fourier_min_mm = fourier_min_mm
+        self.width = width
+        for name in ("encoders", "dims"):
+            if set(getattr(self, name)) != set(SCALES):
+                raise HwsiError(
+                    Reason.OPTION_INVALID,
+                    f"visual_config.{name} has the scales {sorted(getattr(self, name))}, not {list(SCALES)}",
+                    "name one encoder and one width for each of the four scales",
+                )
+        if ccaf_width % ccaf_heads:
+            raise HwsiError(
+                Reason.OPTION_INVALID,
+                f"ccaf_width {ccaf_width} is not a multiple of ccaf_heads {ccaf_heads}",
+                "choose a width that the heads divide",
+            )
+        super().__init__(**kwargs)
+
+
+class HwsiConfig(PretrainedConfig):
+    """The whole model.
+
+    Args:
+        text_config: config (or its dict) of any causal language model with full attention in every layer.
+        visual_config: :class:`HwsiVisualConfig` or its dict.
+        fusion: ``interleave``, the paper's: tokens of the four scales stand in the prompt.
+        visual_mixing: what a visual token sees inside the language model besides the plain text before it:
+            ``none`` its own node, ``hier`` also its ancestors, ``full`` everything before it.
+        kept_patches: at most so many patches of a region stand in the prompt.
+        placeholder_ids: scale -> id of its placeholder token in the tokenizer.
+    """
+
+    model_type = "hwsi"
+    sub_configs = {"text_config": AutoConfig, "visual_config": HwsiVisualConfig}  # noqa: RUF012
+
+    def __init__(
+        self,
+        text_config: PretrainedConfig | dict[str, Any] | None = None,
+        visual_config: HwsiVisualConfig | dict[str, Any] | None = None,
+        fusion: str = "interleave",
+        visual_mixing: str = "hier",
+        kept_patches: int = 8,
+        placeholder_ids: dict[str, int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if text_config is None:
+            text_config = {"model_type": "qwen2"}
+        if isinstance(text_config, dict):
+            text_config = AutoConfig.for_model(**text_config)
+        if visual_config is None:
+            visual_config = {}
+        if isinstance(visual_config, dict):
+            visual_config = HwsiVisualConfig(**visual_config)
+        self.text_config: Any = text_config
+        self.visual_config = visual_config
+        self.visual_config.width = text_config.hidden_size
+        self.fusion = fusion
+        self.visual_mixing = visual_mixing
+        self.kept_patches = kept_patches
+        self.placeholder_ids = placeholder_ids or {scale: i for i, scale in enumerate(SCALES)}
+        # the wrapper owns the head, so it must know whether that is the embedding
+        kwargs["tie_word_embeddings"] = bool(getattr(text_config, "tie_word_embeddings", False))
+        for token in ("pad_token_id", "bos_token_id", "eos_token_id"):
+            kwargs.setdefault(token, getattr(text_config, token, None))
+        super().__init__(**kwargs)
+        self._check()
+
+    def _check(self) -> None:
+        if self.fusion != "interleave":
+            raise HwsiError(Reason.OPTION_INVALID, f"fusion '{self.fusion}' is not built", "use fusion 'interleave'")
+        if self.visual_mixing not in MIXING:
+            raise HwsiError(
+                Reason.OPTION_INVALID,
+                f"visual_mixing '{self.visual_mixing}' is unknown",
+                f"use one of {', '.join(MIXING)}",
+            )
+        if self.kept_patches < 1:
+            raise HwsiError(
+                Reason.OPTION_INVALID,
+                f"kept_patches is {self.kept_patches}",
+                "keep at least 1 patch per region",
+            )
+        if set(self.placeholder_ids) != set(SCALES) or len(set(self.placeholder_ids.values())) != len(SCALES):
+            raise HwsiError(
+                Reason.OPTION_INVALID,
+                f"placeholder_ids {self.placeholder_ids} do not name four different tokens",
+                f"give one token id for each of {', '.join(SCALES)}",
+            )
+        # our mask is handed to every layer as it is: a layer with a window of its own would silently lose it
+        layers = getattr(self.text_config, "layer_types", None)
+        windowed = (
+            any(kind != "full_attention" for kind in layers)
+            if layers is not None
+            else bool(getattr(self.text_config, "sliding_window", None))
+        )
+        if windowed:
+            raise HwsiError(
+                Reason.OPTION_INVALID,
+                f"language model '{self.text_config.model_type}' has layers without full attention",
+                "use a language model with full causal attention in every layer",
+            )

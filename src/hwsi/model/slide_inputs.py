@@ -1,0 +1,76 @@
+"""The tensors of one slide that the visual part reads, from its tree and features.
+
+Notation: R regions, P kept patches, K the most cells of a kept patch, Ds Dr Dp Dc widths of the features.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hwsi.hierarchy.tree import Hierarchy
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+def slide_inputs(tree: Hierarchy, arrays: Arrays, kept: NDArray[np.int64], max_cells: int) -> dict[str, Tensor]:
+    """Tensors without a batch axis, named and shaped as :class:`hwsi.model.visual.VisualBatch` says.
+
+    Args:
+        tree: of the slide, with its cells.
+        arrays: slide (Ds,), region (R, Dr), patch (N, Dp), cell (M, Dc).
+        kept: (P,) rows of patches.
+        max_cells: a patch with more is thinned evenly; ``cell_count`` keeps the true number.
+    """
+    patches, cells = tree.patches, tree.cells
+    offsets = cells.of_patch(len(patches))
+    counts = offsets[kept + 1] - offsets[kept]
+    k = int(min(counts.max(initial=0), max_cells))
+    cell_features = np.zeros((len(kept), k, arrays["cell"].shape[-1]), np.float32)
+    cell_mask = np.zeros((len(kept), k), np.bool_)
+    cell_xy = np.zeros((len(kept), k, 2), np.float32)
+    for i, (n, count) in enumerate(zip(kept, counts, strict=True)):
+        m = int(min(count, k))
+        # even steps over the stored order: a share of every kind of cell, and the same ones every time
+        rows = offsets[n] + np.arange(m) * count // max(m, 1)
+        cell_features[i, :m] = arrays["cell"][rows]
+        cell_xy[i, :m] = np.clip((cells.xy[rows] - patches.xy[n]) / patches.size0, 0, 1)
+        cell_mask[i, :m] = True
+    size = np.array([[tree.width0, tree.height0]], np.float64)
+    out: dict[str, Any] = {
+        "slide_features": np.array(arrays["slide"], np.float32),
+        "slide_mask": np.array(True),
+        "slide_mm": tree.centre_mm(size / 2)[0],
+        "region_features": np.array(arrays["region"], np.float32),
+        "region_mask": np.ones(len(tree.regions), np.bool_),
+        "region_mm": tree.centre_mm(tree.regions.xy, tree.regions.size0),
+        "patch_features": arrays["patch"][kept],
+        "patch_mask": np.ones(len(kept), np.bool_),
+        "patch_mm": tree.centre_mm(patches.xy[kept], patches.size0),
+        "cell_features": cell_features,
+        "cell_mask": cell_mask,
+        "cell_xy": cell_xy,
+        "cell_count": counts.astype(np.int64),
+    }
+    return {name: torch.from_numpy(np.asarray(value)) for name, value in out.items()}
+
+
+def empty_inputs(dims: dict[str, int]) -> dict[str, Tensor]:
+    """The same for a row without a slide: nothing is there."""
+    return {
+        "slide_features": torch.zeros(dims["slide"]),
+        "slide_mask": torch.tensor(False),
+        "slide_mm": torch.zeros(2),
+        "region_features": torch.zeros(0, dims["region"]),
+        "region_mask": torch.zeros(0, dtype=torch.bool),
+        "region_mm": torch.zeros(0, 2),
+        "patch_features": torch.zeros(0, dims["patch"]),
+        "patch_mask": torch.zeros(0, dtype=torch.bool),
+        "patch_mm": torch.zeros(0, 2),
+        "cell_features": torch.zeros(0, 0, dims["cell"]),
+        "cell_mask": torch.zeros(0, 0, dtype=torch.bool),
+        "cell_xy": torch.zeros(0, 0, 2),
+        "cell_count": torch.zeros(0, dtype=torch.int64),
+    }
