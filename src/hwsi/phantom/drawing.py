@@ -58,6 +58,9 @@ CELL_DTYPE = np.dtype(
         ("figure", "i4"),  # rows of one mitotic figure share a number > 0; else 0 (anaphase has two rows)
         ("structure", "i4"),  # index into structures, -1 for none
         ("neoplastic", "?"),  # belongs to a benign or malignant neoplasm
+        ("grazed", "?"),  # cut near its pole: smaller and paler than the nucleus is
+        ("phase", "f4", (3,)), ("wobble", "f4", (3,)),  # harmonics of the border
+        ("chromatin", "i4"), ("nucleolus_at", "f4", (2,)),  # place in the texture bank; in half axes
     ]
 )  # fmt: skip
 
@@ -88,6 +91,9 @@ class Drawing:
         cells: (n,) structured array of :data:`CELL_DTYPE`.
         structures: outlines with attributes.
         flow: (h//16, w//16) float32, direction of the fibres in radians.
+        extra: what painting needs besides: ``seed``, ``owner`` (h, w) int32 index of the structure a micron belongs to
+            (-1 none; the visible part of a structure), ``warp`` (2, h//16, w//16) float32 fibre coordinates,
+            ``loose`` (h//8, w//8) float32 in [0, 1] loose stroma, ``fragments`` (h//8, w//8) int32 pieces, 0 outside.
         artefacts: filled by the developer: kind -> (h//8, w//8) bool mask of what it covers (pen, fold, blur, bubble).
     """
 

@@ -4,7 +4,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 DIAGNOSES: dict[str, tuple[str, ...]] = {
-    "breast": ("benign breast tissue", "ductal carcinoma in situ", "invasive ductal carcinoma", "invasive lobular carcinoma"),
+    "breast": (
+        "benign breast tissue", "ductal carcinoma in situ", "invasive ductal carcinoma", "invasive lobular carcinoma",
+    ),
     "colon": ("normal colonic mucosa", "tubular adenoma", "colonic adenocarcinoma"),
     "lung": ("lung adenocarcinoma", "lung squamous cell carcinoma"),
     "lymph node": ("reactive lymph node", "lymph node metastasis"),
@@ -30,6 +32,12 @@ class Spec:
         necrosis, vascular_invasion: drawn or not.
         lesion_fraction: of the tissue, in [0, 1]; focality: number of separate foci (1 to 3).
         artefacts: any of pen, fold, blur, bubble.
+        plasma: share of plasma cells among the inflammatory cells.
+        fat: share of the tissue outside the lesion that is fat, in [0, 0.5] (breast, lymph node, submucosa).
+        fragments: separate pieces of tissue (1 to 4). A focus lies within one fragment.
+        keratin: whether a squamous cell carcinoma keratinises.
+        mucin: whether glands are rich in goblet cells or mucin (colon).
+        pattern: growth of ductal carcinoma in situ: cribriform, solid or comedo; None: mixed.
     """
 
     seed: int
@@ -47,6 +55,10 @@ class Spec:
     focality: int = 1
     fat: float = 0.2
     artefacts: tuple[str, ...] = ()
+    fragments: int = 1
+    keratin: bool = True
+    mucin: bool = False
+    pattern: str | None = None
 
     @property
     def organ(self) -> str:
