@@ -1,1 +1,1 @@
-"""benchmarks."""
+"""What a model is worth: slides with known truth, questions, controls, tables."""

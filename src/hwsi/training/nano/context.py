@@ -1,0 +1,254 @@
+"""Step 4: region and slide encoders over frozen patch vectors, and the text tower aligned at three scales.
+
+- Each vector must hold the attributes of its square or slide (one linear layer each), and lie near the words for it:
+  patch and phrase, region and sentence, slide and report, symmetric InfoNCE with shared positives.
+- A slide is mirrored and transposed as a whole (its quarters change their names with it), and patches are dropped
+  at random, so that a few hundred slides go a long way.
+- Features of all slides are small enough for memory; pixels are not needed any more.
+
+Run: ``python -m hwsi.training.nano.context COHORT FEATURES PATCH_RUN OUT``
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hwsi.encoders.region_nano import RegionNano
+from hwsi.encoders.slide_nano import SlideNano
+from hwsi.encoders.text_nano import TextNano
+from hwsi.encoders.text_nano import build as build_text
+from hwsi.encoders.weights import save
+from hwsi.features import SlideFeatures, read_features
+from hwsi.phantom.truth import QUADRANTS, fill_labels
+from hwsi.training.nano.attributes import BOTH, SLIDE, Readers, classes, numbers
+from hwsi.training.nano.cohort import CohortSlide, held_out, read_cohort
+from hwsi.training.nano.loop import Plan, fit
+from hwsi.training.nano.patch import aligned
+
+
+@dataclass(frozen=True)
+class Example:
+    """One slide: R regions of up to T patches.
+
+    Attributes:
+        patches: (R, T, 192). mask: (R, T) bool. row_col: (R, T, 2) int64. mm: (R, 2) centres of the regions.
+        side: patches along a region's side. region_numbers, slide_numbers: not standardised, nan unknown.
+        region_kinds, slide_kinds: attribute -> class indices, -1 unknown.
+        sentences: of the regions. report: of the slide. phrases: ((region, slot), text) of patches.
+    """
+
+    patient: str
+    patches: Tensor
+    mask: Tensor
+    row_col: Tensor
+    mm: Tensor
+    side: int
+    region_numbers: Tensor
+    region_kinds: dict[str, Tensor]
+    slide_numbers: Tensor
+    slide_kinds: dict[str, Tensor]
+    sentences: list[str]
+    report: str
+    phrases: list[tuple[tuple[int, int], str]]
+
+
+def example(slide: CohortSlide, features: SlideFeatures, encoder: str = "patch-nano") -> Example:
+    """Join a slide's features with its truth by the grid that both share."""
+    tree, truth, table = features.hierarchy, slide.truth(), slide.patches()
+    side = tree.region_px // tree.patch_px
+    rows, t = len(tree.regions), side * side
+    vectors = torch.zeros(rows, t, 192)
+    mask = torch.zeros(rows, t, dtype=torch.bool)
+    slot = tree.patches.row_col[:, 0] * side + tree.patches.row_col[:, 1]
+    there = ~tree.patches.background
+    at = (torch.from_numpy(tree.patches.region[there].copy()), torch.from_numpy(slot[there].copy()))
+    vectors[at] = torch.from_numpy(np.asarray(features.patch[encoder], np.float32)[there])
+    mask[at] = True
+    grid = np.arange(t)
+    row_col = torch.from_numpy(np.stack([grid // side, grid % side], 1)).expand(rows, t, 2)
+    known = {tuple(r["grid"]): r for r in truth["regions"]}
+    ours = [known.get(tuple(int(v) for v in g), {"attrs": {}, "sentence": ""}) for g in tree.regions.grid]
+    attrs = [r["attrs"] for r in ours]
+    whole = truth["slide"] | {"diagnosis": truth["diagnosis"]}
+    phrase = {tuple(int(v) for v in g): str(p) for g, p in zip(table["grid"], table["phrase"], strict=True)}
+    phrases = []
+    for n in np.flatnonzero(there):
+        r = int(tree.patches.region[n])
+        place = tuple(int(v) for v in tree.regions.grid[r] * side + tree.patches.row_col[n])
+        if phrase.get(place):
+            phrases.append(((r, int(slot[n])), phrase[place]))
+
+    def plain(text: str) -> str:
+        return fill_labels(text, lambda row, col: "this region")
+
+    mm = torch.from_numpy(tree.centre_mm(tree.regions.xy, tree.regions.size0))
+    return Example(
+        slide.patient, vectors, mask, row_col, mm, side,
+        numbers(attrs), classes(attrs, BOTH), numbers([whole]), classes([whole], SLIDE),
+        [plain(r["sentence"]) for r in ours], plain(truth["report"]), phrases,
+    )  # fmt: skip
+
+
+def turn(e: Example, code: int) -> Example:
+    """One of the eight symmetries of the square, for the slide as a whole: places and names of quarters."""
+    mirror_x, mirror_y, transpose = code & 1, code >> 1 & 1, code >> 2 & 1
+    row_col, mm = e.row_col.clone(), e.mm.clone()
+    low, high = e.mm.amin(0), e.mm.amax(0)
+    # quarters: 0 upper left, 1 upper right, 2 lower left, 3 lower right
+    quarter = torch.arange(4)
+    if mirror_x:
+        row_col[..., 1] = e.side - 1 - row_col[..., 1]
+        mm[:, 0] = low[0] + high[0] - mm[:, 0]
+        quarter = quarter ^ 1
+    if mirror_y:
+        row_col[..., 0] = e.side - 1 - row_col[..., 0]
+        mm[:, 1] = low[1] + high[1] - mm[:, 1]
+        quarter = quarter ^ 2
+    if transpose:
+        row_col, mm = row_col.flip(-1), mm.flip(-1)
+        quarter = torch.tensor([0, 2, 1, 3])[quarter]
+    assert len(QUADRANTS) == 4
+    kinds = dict(e.slide_kinds)
+    for name in ("where_necrosis", "where_infiltrate", "where_tumour"):
+        old = kinds[name]
+        kinds[name] = torch.where(old >= 0, quarter[old.clamp(min=0)], old)
+    return Example(**{**vars(e), "row_col": row_col, "mm": mm, "slide_kinds": kinds})
+
+
+class ContextTrainee(nn.Module):
+    """Region, slide and text encoders with the linear layers that read attributes."""
+
+    def __init__(self, text: TextNano, examples: list[Example]) -> None:
+        super().__init__()
+        self.region, self.slide, self.text = RegionNano(), SlideNano(), text
+        self.read_region, self.read_slide = Readers(192, BOTH), Readers(192, SLIDE)
+        for name in ("region", "slide"):
+            every = torch.cat([getattr(e, f"{name}_numbers") for e in examples])
+            known = ~every.isnan()
+            n = known.sum(0).clamp(min=1)
+            mean = every.nan_to_num(0).sum(0) / n
+            sd = (((every - mean).nan_to_num(0) ** 2).sum(0) / n).sqrt().clamp(min=1e-3)
+            self.register_buffer(f"{name}_mean", mean)
+            self.register_buffer(f"{name}_sd", sd)
+
+    def vectors(self, batch: list[Example], drop: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Region vectors (sum of R, 192) and slide vectors (B, 192) of some slides."""
+        mask = torch.cat([e.mask for e in batch])
+        if drop:
+            keep = torch.rand(mask.shape) >= drop * torch.rand(len(mask), 1)
+            mask = mask & (keep | ~(mask & keep).any(1, keepdim=True))
+        regions = self.region(torch.cat([e.patches for e in batch]), mask, torch.cat([e.row_col for e in batch]))
+        most = max(len(e.mm) for e in batch)
+        padded = regions.new_zeros(len(batch), most, 192)
+        present = torch.zeros(len(batch), most, dtype=torch.bool)
+        mm = torch.zeros(len(batch), most, 2)
+        at = 0
+        for i, e in enumerate(batch):
+            n = len(e.mm)
+            padded[i, :n] = regions[at : at + n]
+            present[i, :n] = True
+            mm[i, :n] = e.mm
+            at += n
+        return regions, self.slide(padded, present, mm)
+
+    def losses(self, batch: list[Example], drop: float, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Attributes of regions and slides, and alignment at three scales."""
+        regions, slides = self.vectors(batch, drop)
+
+        def gather(name: str) -> dict[str, Tensor]:
+            return {k: torch.cat([getattr(e, name)[k] for e in batch]) for k in getattr(batch[0], name)}
+
+        def standard(name: str) -> Tensor:
+            mean, sd = getattr(self, f"{name}_mean"), getattr(self, f"{name}_sd")
+            value: Tensor = (torch.cat([getattr(e, f"{name}_numbers") for e in batch]) - mean) / sd
+            return value
+
+        found = {
+            "region": self.read_region.loss(regions, standard("region"), gather("region_kinds")),
+            "slide": self.read_slide.loss(slides, standard("slide"), gather("slide_kinds")),
+        }
+        patches, phrases = [], []
+        for e in batch:
+            for k in rng.permutation(len(e.phrases))[:12]:
+                (r, slot), text = e.phrases[int(k)]
+                patches.append(e.patches[r, slot])
+                phrases.append(text)
+        found["words_patch"] = self.near(torch.stack(patches), phrases)
+        sentences = [s for e in batch for s in e.sentences]
+        told = torch.tensor([bool(s) for s in sentences])
+        found["words_region"] = self.near(regions[told], [s for s in sentences if s])
+        found["words_slide"] = self.near(slides, [e.report for e in batch])
+        return found
+
+    def near(self, z: Tensor, texts: list[str]) -> Tensor:
+        """InfoNCE of vectors (n, 192) with their texts; equal texts share their positives."""
+        known = {t: i for i, t in enumerate(sorted(set(texts)))}
+        same = torch.tensor([known[t] for t in texts])
+        return aligned(z, self.text(*self.text.tokenise(texts)), same)
+
+
+WEIGHTS = {"words_patch": 0.5, "words_region": 0.5, "words_slide": 0.5}
+
+
+def load_examples(cohort: Path, features: Path) -> list[Example]:
+    """All slides of a cohort whose feature file is there."""
+    found = []
+    for slide in read_cohort(cohort):
+        path = features / "features" / f"{slide.name}.h5"
+        if path.exists():
+            found.append(example(slide, read_features(path)))
+    return found
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    for name in ("cohort", "features", "patch_run", "out"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=6e-4)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    examples = load_examples(args.cohort, args.features)
+    out = held_out(e.patient for e in examples)
+    train = [e for e, o in zip(examples, out, strict=True) if not o]
+    test = [e for e, o in zip(examples, out, strict=True) if o]
+    print(f"{len(train)} slides to train on, {len(test)} held out", flush=True)
+    model = ContextTrainee(build_text(args.patch_run / "text.safetensors"), train)
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
+        rng = np.random.default_rng([args.seed, step])
+        rows = rng.choice(len(train), min(args.batch, len(train)), replace=False)
+        batch = [turn(train[i], int(rng.integers(8))) for i in rows]
+        found = model.losses(batch, 0.5, rng)
+        total = torch.stack([WEIGHTS.get(k, 1.0) * v for k, v in found.items()]).sum()
+        return total, {k: float(v.detach()) for k, v in found.items()}
+
+    def evaluate() -> dict[str, Any]:
+        if not test:
+            return {}
+        with torch.no_grad():
+            regions, slides = model.vectors(test)
+        kinds = {k: torch.cat([e.slide_kinds[k] for e in test]) for k in SLIDE}
+        of_regions = {k: torch.cat([e.region_kinds[k] for e in test]) for k in BOTH}
+        read = model.read_region.accuracy(regions, of_regions)
+        return {**model.read_slide.accuracy(slides, kinds), "regions": sum(read.values()) / max(1, len(read))}
+
+    fit(
+        model, loss_of, Plan(args.steps, args.lr, seed=args.seed), args.out,
+        evaluate=evaluate, evaluate_every=max(1, args.steps // 6),
+    )  # fmt: skip
+    save(model.region, args.out / "region.safetensors")
+    save(model.slide, args.out / "slide.safetensors")
+    model.text.save(args.out / "text.safetensors")
+
+
+if __name__ == "__main__":
+    main()

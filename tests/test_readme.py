@@ -1,0 +1,57 @@
+"""What the README tells a newcomer to type, typed."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hwsi.phantom.cohort import write_phantom
+from hwsi.phantom.spec import Spec
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("hwsi ")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small slide of the name that the README uses."""
+    path = tmp_path_factory.mktemp("newcomer")
+    write_phantom(path / "slide.svs", Spec(seed=11, diagnosis="invasive ductal carcinoma", width_um=768, height_um=768))
+    return path
+
+
+def test_there_are_two_commands_and_make_knows_them() -> None:
+    first = re.search(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert first is not None
+    targets = [line.split()[1] for line in first[1].splitlines() if line.startswith("make ")]
+    assert targets == ["demo", "test"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert all(re.search(rf"^{t}:", makefile, re.MULTILINE) for t in targets)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command_works(command: str, folder: Path) -> None:
+    words = shlex.split(command)
+    done = subprocess.run(
+        [sys.executable, "-m", "hwsi.cli.app", *words[1:]], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_python_works(folder: Path) -> None:
+    (code,) = blocks("python")
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "R1" in done.stdout
