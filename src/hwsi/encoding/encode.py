@@ -1,0 +1,267 @@
+"""One slide, from pixels to its feature file.
+
+- Open, find tissue, lay the grid, encode region after region into a journal, then the tokens of regions and of
+  the slide, then one file.
+- A run may be killed at any moment: the next one goes on from the journal, and the file has the same bytes.
+- A file that is whole and was made in the same way is not made again.
+"""
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+import hwsi
+from hwsi.encoding.journal import Journal, JournalCells
+from hwsi.encoding.pixels import plan_regions
+from hwsi.encoding.progress import Progress, silent
+from hwsi.encoding.regions import encode_region_tokens, encode_regions
+from hwsi.encoding.stack import Stack, load_stack
+from hwsi.encoding.timing import Timings
+from hwsi.errors import HwsiError, Reason
+from hwsi.features.file import check_features, read_features, write_features
+from hwsi.features.slide_features import SlideFeatures
+from hwsi.hierarchy.grid import build_grid
+from hwsi.hierarchy.tree import Hierarchy
+from hwsi.presets import Preset, load_preset
+
+if TYPE_CHECKING:
+    from hwsi.slide import Slide, Tissue
+
+_REVISION = 1
+"""Of the way from pixels to features; raise it when the same slide and encoders give other features."""
+
+_MOST_OBLONG = 1.1
+"""Sides of a pixel may differ by this factor: no stretch of tissue that cutting and staining do not make, too."""
+
+
+def encode_slide(
+    slide: "Slide | str | Path",
+    *,
+    preset: str | Preset = "nano",
+    out: str | Path | None = None,
+    mask: str | Path | None = None,
+    mpp: float | None = None,
+    stack: Stack | None = None,
+    progress: Progress | None = None,
+    timings: Timings | None = None,
+) -> SlideFeatures:
+    """Encode a slide at four scales, or read what was encoded before.
+
+    Args:
+        slide: an open slide, or a path.
+        preset: name of a preset, path of one, or one.
+        out: job folder; the file is ``out/features/<slide>.h5``. Without it nothing is kept on disk.
+        mask: an image or a GeoJSON of the user that says what is tissue.
+        mpp: micrometres per level-0 pixel, if the file does not tell or is wrong; only with a path.
+        stack: encoders to use instead of those that the preset names.
+        progress: is told how far it is.
+        timings: collects where the time goes.
+
+    Raises:
+        HwsiError: what :func:`hwsi.slide.open_slide` and ``find_tissue`` say; MPP_MISSING, TOO_COARSE,
+            TOO_SMALL, NO_TISSUE; what :func:`hwsi.encoding.stack.load_stack` says; FEATURES_MISMATCH if the
+            job has a file of another slide of that name; DISK_FULL, OUTPUT_UNWRITABLE.
+    """
+    if out is not None:
+        path = encode_to_file(
+            slide, out, preset=preset, mask=mask, mpp=mpp, stack=stack, progress=progress, timings=timings
+        )
+        return read_features(path)
+    with tempfile.TemporaryDirectory(prefix="hwsi-") as folder:
+        path = encode_to_file(
+            slide, folder, preset=preset, mask=mask, mpp=mpp, stack=stack, progress=progress, timings=timings
+        )
+        return read_features(path)
+
+
+def encode_to_file(
+    slide: "Slide | str | Path",
+    out: str | Path,
+    *,
+    preset: str | Preset = "nano",
+    mask: str | Path | None = None,
+    mpp: float | None = None,
+    stack: Stack | None = None,
+    progress: Progress | None = None,
+    timings: Timings | None = None,
+) -> Path:
+    """As :func:`encode_slide`, but gives the path of the file and never holds all cells in memory."""
+    from hwsi.slide import open_slide
+
+    if isinstance(slide, str | Path):
+        with open_slide(slide, mpp=mpp) as opened:
+            return encode_to_file(
+                opened, out, preset=preset, mask=mask, stack=stack, progress=progress, timings=timings
+            )
+    if mpp is not None:
+        raise ValueError("an open slide has its resolution; mpp goes with a path")
+    chosen = preset if isinstance(preset, Preset) else load_preset(preset)
+    progress, timings = progress or silent, timings or Timings()
+    _refuse_unfit(slide, chosen)
+    with timings("load"):
+        stack = stack or load_stack(chosen)
+        stack.check(chosen)
+    key = _key(slide, chosen, stack, mask)
+    folder, target = Path(out) / "partial" / slide.name, Path(out) / "features" / f"{slide.name}.h5"
+
+    if _is_whole(target, slide, key):
+        if folder.exists():  # it was killed between the last two steps
+            with Journal(folder, key) as journal:
+                journal.remove()
+        return target
+    progress("tissue", 0, 1)
+    with timings("tissue"):
+        tissue, tree = _find_tree(slide, chosen, mask)
+    progress("tissue", 1, 1)
+    with Journal(folder, key) as journal:
+        # another process may have made it while this one waited
+        if not _is_whole(target, slide, key):
+            encode_regions(slide, tree, chosen, stack, journal, progress, timings)
+            features = _collect(slide, tree, tissue, chosen, stack, journal, timings, key)
+            with timings("write"):
+                cells = JournalCells(journal, len(tree.regions), {stack.cell.spec.id: stack.cell.spec.dim})
+                write_features(target, features, cells=cells)
+        journal.remove()
+    return target
+
+
+def _refuse_unfit(slide: "Slide", preset: Preset) -> None:
+    """Refuse what no answer can be read from (HwsiError MPP_MISSING, MPP_INVALID, TOO_COARSE, TOO_SMALL)."""
+    x, y = slide.mpp_xy
+    if max(x, y) > _MOST_OBLONG * min(x, y):
+        raise HwsiError(
+            Reason.MPP_INVALID,
+            f"{slide.path} has pixels of {x:g} x {y:g} um; tissue would look stretched",
+            "if the resolution is wrong, give it with --mpp",
+        )
+    if slide.mpp > preset.max_mpp:
+        raise HwsiError(
+            Reason.TOO_COARSE,
+            f"{slide.path} has {slide.mpp:.3g} um/px; to see cells, preset {preset.name} needs "
+            f"{preset.max_mpp:g} um/px or finer",
+            "hand in the scan at full resolution; if the resolution is wrong, give it with --mpp",
+        )
+    shorter_um = min(slide.width0, slide.height0) * slide.mpp
+    if shorter_um < preset.min_side_um:
+        raise HwsiError(
+            Reason.TOO_SMALL,
+            f"{slide.path} is {slide.width0} x {slide.height0} px, its shorter side {shorter_um:.3g} um; "
+            f"there is nothing to read below {preset.min_side_um:g} um",
+            "hand in a larger piece of tissue",
+        )
+
+
+def _find_tree(slide: "Slide", preset: Preset, mask: str | Path | None) -> tuple["Tissue", Hierarchy]:
+    from hwsi.slide import find_tissue, region_focus
+
+    tissue = find_tissue(slide, mpp=preset.tissue_mpp, mask=None if mask is None else Path(mask))
+    tree = build_grid(
+        (slide.width0, slide.height0),
+        slide.mpp,
+        tissue,
+        region_px=preset.region_px,
+        patch_px=preset.patch_px,
+        read_mpp=preset.read_mpp,
+        min_tissue=preset.min_tissue,
+        focus=lambda xy, size0: region_focus(slide, xy, size0),
+    )
+    if not len(tree.regions):
+        raise HwsiError(
+            Reason.NO_TISSUE,
+            f"there is no tissue on {slide.path}",
+            "hand in a mask of the tissue with --mask",
+        )
+    return tissue, tree
+
+
+def _collect(
+    slide: "Slide",
+    tree: Hierarchy,
+    tissue: "Tissue",
+    preset: Preset,
+    stack: Stack,
+    journal: Journal,
+    timings: Timings,
+    key: str,
+) -> SlideFeatures:
+    """Everything but the cells, from a journal that has all regions."""
+    patch = np.zeros((len(tree.patches), stack.patch.spec.dim), np.float32)
+    for plan in plan_regions(tree):
+        patch[plan.patches] = journal.patch(plan.region)
+    with timings("region"):
+        region = encode_region_tokens(tree, patch, preset, stack)
+    with timings("slide"), torch.inference_mode():
+        centre_mm = tree.centre_mm(tree.regions.xy, tree.regions.size0)
+        whole = stack.slide.encode(
+            torch.from_numpy(region)[None].to(stack.device),
+            torch.ones(1, len(region), dtype=torch.bool, device=stack.device),
+            torch.from_numpy(centre_mm)[None].to(stack.device),
+        )[0]
+    return SlideFeatures(
+        slide_id=slide.slide_id,
+        slide_name=slide.name,
+        hierarchy=tree,
+        mpp_source=slide.mpp_source,
+        preset=preset.name,
+        patch={stack.patch.spec.id: patch},
+        cell={},
+        region={stack.region.spec.id: region},
+        slide={stack.slide.spec.id: whole.float().cpu().numpy()},
+        tissue=tuple(
+            tuple(np.asarray(ring.coords, np.float64)[:-1, :2] for ring in (polygon.exterior, *polygon.interiors))
+            for polygon in tissue.polygons
+        ),
+        warnings=tuple(slide.warnings),
+        provenance={
+            "hwsi_version": hwsi.__version__,
+            "key": key,
+            "encoders": stack.identity(),
+            "preset": preset.model_dump(mode="json"),
+        },
+    )
+
+
+def _key(slide: "Slide", preset: Preset, stack: Stack, mask: str | Path | None) -> str:
+    """Digest of all that the features of a slide depend on, the slide with it."""
+    parts = {
+        "revision": _REVISION,
+        "slide": slide.slide_id,
+        "mpp": [*slide.mpp_xy],
+        "preset": preset.model_dump(mode="json"),
+        "encoders": stack.identity(),
+        "mask": _digest(mask) if mask is not None else None,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(mask: str | Path) -> str:
+    try:
+        return hashlib.sha256(Path(mask).read_bytes()).hexdigest()
+    except OSError as error:
+        raise HwsiError(
+            Reason.MASK_INVALID,
+            f"cannot read the mask {mask}: {error.strerror}",
+            "hand in an image or a GeoJSON",
+        ) from error
+
+
+def _is_whole(target: Path, slide: "Slide", key: str) -> bool:
+    """Whether the file is there, whole, and made in the same way; a damaged one is made again."""
+    try:
+        found = check_features(target)
+    except HwsiError as error:
+        if error.reason in (Reason.FEATURES_MISSING, Reason.FEATURES_CORRUPT):
+            return False
+        raise
+    if found["slide_id"] != slide.slide_id:
+        raise HwsiError(
+            Reason.FEATURES_MISMATCH,
+            f"{target} holds features of another slide of the same name",
+            "choose another --out, or remove that file",
+        )
+    return bool(json.loads(str(found["provenance"])).get("key") == key)

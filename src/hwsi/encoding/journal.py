@@ -1,0 +1,159 @@
+"""What is done of a slide that is not whole yet: one small file for each region.
+
+- A region's file appears whole or not at all, so a run that was killed goes on where it stopped.
+- A journal belongs to one key (slide, preset, encoders, mask); with another key it begins anew.
+- One process at a time: others wait for its lock, which dies with it.
+- Cells are streamed from here into the feature file, so memory does not grow with them.
+"""
+
+import fcntl
+import io
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwsi.errors import HwsiError, Reason
+from hwsi.features.atomic import told
+from hwsi.features.slide_features import CellBlock, CellSource
+from hwsi.hierarchy.tree import Cells
+
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+
+class Journal:
+    """The folder of a slide's partial results; a context manager that holds its lock.
+
+    On leaving, a journal with nothing in it is removed, and so is one of a slide that turned out to be
+    damaged: it will never be whole.
+
+    Args:
+        folder: of this slide alone.
+        key: digest of all that the results depend on.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder, self.key = folder, key
+        self._lock: int | None = None
+
+    def __enter__(self) -> "Journal":
+        with told(self.folder):
+            self._lock = self._locked()
+            at = self.folder / "key"
+            if not at.is_file() or at.read_text(encoding="utf-8") != self.key:
+                for stale in self.folder.glob("*.npz"):
+                    stale.unlink()
+                self._replace(at, self.key.encode())
+            for leftover in self.folder.glob("*.tmp"):
+                leftover.unlink()
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        broken = isinstance(error, HwsiError) and error.reason is Reason.SLIDE_CORRUPT
+        if broken or not any(self.folder.glob("*.npz")):
+            self.remove()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def put(self, region: int, patch: NDArray[np.float32], cells: CellBlock) -> None:
+        """Keep the results of a region: features (n, D) of its patches with tissue, and its cells."""
+        arrays: dict[str, NDArray[Any]] = {
+            "patch": patch,
+            "xy": cells.cells.xy,
+            "parent": cells.cells.patch,
+            "contour_ptr": cells.cells.contour_ptr,
+            "contour_xy": cells.cells.contour_xy,
+            "type": cells.cells.type,
+            "type_prob": cells.cells.type_prob,
+        }
+        arrays |= {f"features/{encoder}": values for encoder, values in cells.features.items()}
+        packed = io.BytesIO()  # a zip that fails half-way on a full disk cannot be closed
+        np.savez(packed, allow_pickle=False, **arrays)
+        with told(self._path(region)):
+            self._replace(self._path(region), packed.getvalue())
+
+    def count(self, region: int, patches: int) -> int | None:
+        """How many cells were found in a region; None if it is not done, or its file is damaged."""
+        try:
+            with np.load(self._path(region), allow_pickle=False) as file:
+                # every array is read, so that a file cut short by a power failure is noticed
+                arrays = {name: file[name] for name in file.files}
+            return len(arrays["xy"]) if len(arrays["patch"]) == patches else None
+        except FileNotFoundError:
+            return None
+        except _DAMAGE:
+            self._path(region).unlink(missing_ok=True)
+            return None
+
+    def patch(self, region: int) -> NDArray[np.float32]:
+        """Features (n, D) of a region's patches that hold tissue."""
+        with np.load(self._path(region), allow_pickle=False) as file:
+            return np.asarray(file["patch"], np.float32)
+
+    def block(self, region: int) -> CellBlock:
+        """The cells of a region."""
+        with np.load(self._path(region), allow_pickle=False) as file:
+            cells = Cells(
+                xy=file["xy"],
+                patch=file["parent"],
+                contour_ptr=file["contour_ptr"],
+                contour_xy=file["contour_xy"],
+                type=file["type"],
+                type_prob=file["type_prob"],
+            )
+            features = {
+                name.removeprefix("features/"): file[name] for name in file.files if name.startswith("features/")
+            }
+        return CellBlock(cells, features)
+
+    def remove(self) -> None:
+        """Forget everything, and the folder above if no other slide is in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # it holds the journal of another slide
+            self.folder.parent.rmdir()
+
+    def _path(self, region: int) -> Path:
+        return self.folder / f"{region:06d}.npz"
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        temporary = path.with_suffix(".tmp")
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _locked(self) -> int:
+        """The folder, made if need be, and the lock on it."""
+        while True:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # who held it before may have been done and removed the folder
+            if os.fstat(lock).st_nlink:
+                return lock
+            os.close(lock)
+
+
+class JournalCells(CellSource):
+    """The cells of all regions of a finished journal, one block for each region."""
+
+    def __init__(self, journal: Journal, regions: int, dims: dict[str, int]) -> None:
+        self._journal, self._regions = journal, regions
+        self.dims = dims
+        self.cells = self.vertices = 0
+        for block in self.blocks():
+            self.cells += len(block.cells)
+            self.vertices += len(block.cells.contour_xy)
+
+    def blocks(self) -> Iterator[CellBlock]:
+        """One block for each region."""
+        for region in range(self._regions):
+            yield self._journal.block(region)

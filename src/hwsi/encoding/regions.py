@@ -1,0 +1,150 @@
+"""Region after region: patches and cells from the same pixels, into the journal; then their tokens.
+
+- Every region is read once. While the patch encoder is at work, the next regions are read and their cells
+  found in other threads; a few regions are in memory at a time, however large the slide.
+- Nothing that is computed may depend on where a run began, or a resumed run would give other bytes: batches
+  never cross the border of a region, and region tokens are made from all patches together, at the end.
+
+Notation: R regions, T patches of a region, n of them with tissue, D width of an encoder.
+"""
+
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hwsi.encoding.cells import find_cells
+from hwsi.encoding.journal import Journal
+from hwsi.encoding.pixels import Readable, RegionPixels, RegionPlan, plan_regions, read_region
+from hwsi.encoding.progress import Progress
+from hwsi.encoding.stack import Stack
+from hwsi.encoding.timing import Timings
+from hwsi.features.slide_features import CellBlock
+from hwsi.hierarchy.tree import Hierarchy
+from hwsi.presets import Preset
+
+Rows = NDArray[np.float32]
+
+
+def encode_regions(
+    slide: Readable,
+    tree: Hierarchy,
+    preset: Preset,
+    stack: Stack,
+    journal: Journal,
+    progress: Progress,
+    timings: Timings,
+) -> None:
+    """Patches and cells of every region that the journal does not have, into the journal."""
+    plans = plan_regions(tree)
+    count = _Count(progress, regions=len(plans), patches=sum(len(plan.patches) for plan in plans))
+    missing = []
+    for plan in plans:
+        cells = journal.count(plan.region, len(plan.patches))
+        if cells is None:
+            missing.append(plan)
+        else:
+            count.add(len(plan.patches), cells)
+    count.tell()
+    with closing(_ahead(slide, tree, missing, preset, stack, timings)) as ahead:
+        for plan, pixels, found in ahead:
+            images = pixels.result().patches()
+            del pixels  # its memory goes before the next region is read
+            with timings("patch"):
+                vectors = _encode_patches(images, preset, stack)
+            block = found.result()
+            with timings("journal"):
+                journal.put(plan.region, vectors, block)
+            count.add(len(images), len(block.cells))
+            count.tell()
+
+
+def encode_region_tokens(tree: Hierarchy, patch: Rows, preset: Preset, stack: Stack) -> Rows:
+    """Features (R, D) of all regions, from the features (N, D) of all patches."""
+    r = len(tree.regions)
+    per_region = (tree.region_px // tree.patch_px) ** 2
+    tokens = patch.reshape(r, per_region, -1)
+    present = ~tree.patches.background.reshape(r, per_region)
+    places = tree.patches.row_col.reshape(r, per_region, 2)
+    made = []
+    with torch.inference_mode():
+        for start in range(0, r, preset.region_batch):
+            part = slice(start, start + preset.region_batch)
+            # copied, since the arrays of a tree are not writable and torch knows no such tensors
+            batch = (torch.from_numpy(a[part].copy()).to(stack.device) for a in (tokens, present, places))
+            made.append(stack.region.encode(*batch).float().cpu().numpy())
+    return np.concatenate(made)
+
+
+@dataclass
+class _Count:
+    """What is done so far."""
+
+    progress: Progress
+    regions: int
+    patches: int
+    done_regions: int = 0
+    done_patches: int = 0
+    done_cells: int = 0
+
+    def add(self, patches: int, cells: int) -> None:
+        self.done_regions += 1
+        self.done_patches += patches
+        self.done_cells += cells
+
+    def tell(self) -> None:
+        self.progress("regions", self.done_regions, self.regions)
+        self.progress("patches", self.done_patches, self.patches)
+        self.progress("cells", self.done_cells, None)
+
+
+def _ahead(
+    slide: Readable,
+    tree: Hierarchy,
+    plans: list[RegionPlan],
+    preset: Preset,
+    stack: Stack,
+    timings: Timings,
+) -> Generator[tuple[RegionPlan, Future[RegionPixels], Future[CellBlock]]]:
+    """Regions in order, with their pixels and cells under way a little ahead of the taker."""
+    cell_mpp = stack.cell.spec.mpp or preset.read_mpp
+
+    def read(plan: RegionPlan) -> RegionPixels:
+        with timings("read"):
+            return read_region(slide, tree, plan, halo_um=preset.cell_halo_um, cell_mpp=cell_mpp)
+
+    def segment(pixels: Future[RegionPixels]) -> CellBlock:
+        image = pixels.result()
+        with timings("cells"):
+            return find_cells(image, stack.cell)
+
+    # as many as torch may use, halved: who encodes slides side by side gives each process fewer threads
+    workers = max(1, torch.get_num_threads() // 2)
+    readers = ThreadPoolExecutor(1, thread_name_prefix="read")
+    finders = ThreadPoolExecutor(workers, thread_name_prefix="cells")
+    waiting, started = deque(plans), deque[tuple[RegionPlan, Future[RegionPixels], Future[CellBlock]]]()
+    try:
+        while waiting or started:
+            while waiting and len(started) <= workers:
+                plan = waiting.popleft()
+                pixels = readers.submit(read, plan)
+                started.append((plan, pixels, finders.submit(segment, pixels)))
+            yield started.popleft()
+    finally:
+        readers.shutdown(cancel_futures=True)
+        finders.shutdown(cancel_futures=True)
+
+
+def _encode_patches(images: NDArray[np.uint8], preset: Preset, stack: Stack) -> Rows:
+    """Features (n, D) of the patches (n, H, W, 3) of one region."""
+    made = []
+    with torch.inference_mode():
+        for start in range(0, len(images), preset.patch_batch):
+            batch = torch.from_numpy(images[start : start + preset.patch_batch]).to(stack.device)
+            made.append(stack.patch.encode(batch).float().cpu().numpy())
+    return np.concatenate(made)

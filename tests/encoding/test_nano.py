@@ -1,0 +1,77 @@
+"""The embedded encoders on a slide on disk: killed, resumed, and the same bytes as without."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import encoding_fakes as fakes
+import numpy as np
+import pytest
+import tifffile
+
+from hwsi.encoding import encode_to_file
+from hwsi.errors import HwsiError, Reason
+from hwsi.features import read_features
+from hwsi.presets import load_preset
+
+RUN = "import sys; from hwsi.encoding import encode_to_file; encode_to_file(sys.argv[1], sys.argv[2])"
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory) -> Path:
+    """A pyramidal TIFF with a piece of speckled tissue over the border of two regions."""
+    try:
+        for scale, name in load_preset("nano").encoders:
+            if scale != "text":
+                from hwsi.encoders import registry
+
+                registry.get(name).build()
+    except HwsiError as error:
+        if error.reason is not Reason.WEIGHTS_MISSING:
+            raise
+        pytest.skip("the package holds no weights yet")
+    path = tmp_path_factory.mktemp("slide") / "made.tiff"
+    pixels = np.full((1024, 3072, 3), 243, np.uint8)
+    pixels[128:896, 1536:2560] = fakes.speckled(1024, 768)[0]
+    with tifffile.TiffWriter(path) as file:
+        for level in range(2):
+            file.write(
+                pixels[:: 4**level, :: 4**level], tile=(256, 256), photometric="rgb", compression="jpeg",
+                subfiletype=int(level > 0), resolution=(2e4 / 4**level,) * 2, resolutionunit="CENTIMETER",
+            )  # fmt: skip
+    return path
+
+
+@pytest.mark.slow
+def test_killed_runs_of_the_embedded_encoders_end_in_the_same_bytes(slide, tmp_path):
+    # in processes of the same kind, since the number of threads decides the last digits
+    subprocess.run([sys.executable, "-c", RUN, slide, tmp_path / "whole"], check=True)
+    job, rng = tmp_path / "job", np.random.default_rng()
+    for _ in range(4):
+        process = subprocess.Popen([sys.executable, "-c", RUN, slide, job])
+        time.sleep(rng.uniform(1.5, 6))
+        process.kill()
+        process.wait()
+    subprocess.run([sys.executable, "-c", RUN, slide, job], check=True)
+    path = job / "features" / "made.h5"
+    assert path.read_bytes() == (tmp_path / "whole" / "features" / "made.h5").read_bytes()
+    assert not (job / "partial").exists()
+
+
+@pytest.mark.slow
+def test_features_of_the_embedded_encoders_are_whole(slide, tmp_path):
+    features = read_features(encode_to_file(slide, tmp_path))
+    tree = features.hierarchy
+    assert tree.regions.grid.tolist() == [[0, 0], [0, 1]]
+    assert tree.mpp == pytest.approx(0.5)
+    for scale in ("patch", "region", "slide"):
+        for values in getattr(features, scale).values():
+            assert np.isfinite(values).all()
+            assert values.any()
+    assert np.isfinite(features.cell["cell-nano"]).all()
+    inside = (tree.cells.xy >= (1500, 100)).all() and (tree.cells.xy <= (2600, 930)).all()
+    assert inside
+    assert 200 < len(tree.cells) < 800  # 475 dark squares were drawn
+    assert set(features.provenance["encoders"]) == {"cell-nano", "patch-nano", "region-nano", "slide-nano"}
+    assert all(len(e["weights_sha256"]) in (0, 64) for e in features.provenance["encoders"].values())
