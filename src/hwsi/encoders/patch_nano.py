@@ -1,4 +1,4 @@
-"""Patch encoder of the embedded preset: 256 px at 0.5 um/px to 192 numbers, 2.5 M parameters.
+"""Patch encoder of the embedded preset: 256 px at 0.5 um/px to 192 numbers, 2.3 M parameters.
 
 - A convolutional stem does what needs fine pixels (chromatin, mitoses) and hands 8 x 8 tokens of 16 um to four
   transformer blocks, which see the arrangement: four to five times cheaper than 16 x 16 tokens throughout.
@@ -60,7 +60,7 @@ class PatchNano(nn.Module):
         )
         self.coarse = nn.Conv2d(160, 192, 3, stride=2, padding=1)  # 16 um
         self.position = nn.Parameter(torch.zeros(1, _GRID * _GRID, 192))
-        self.blocks = nn.ModuleList(Block(dim=192, heads=3, hidden=768) for _ in range(4))
+        self.blocks = nn.ModuleList(Block(dim=192, heads=3, hidden=576) for _ in range(4))
         self.norm = nn.LayerNorm(192)
         self.norm_fine = nn.LayerNorm(160)
         self.out = nn.Linear(192 + 192 + 160, 192)

@@ -21,7 +21,7 @@ def nano_config(tokenizer: PreTrainedTokenizerFast, *, visual_mixing: str = "hie
         text_config=Qwen2Config(
             vocab_size=len(tokenizer),
             hidden_size=256,
-            intermediate_size=640,
+            intermediate_size=512,
             num_hidden_layers=4,
             num_attention_heads=4,
             num_key_value_heads=2,
@@ -43,7 +43,7 @@ def nano_config(tokenizer: PreTrainedTokenizerFast, *, visual_mixing: str = "hie
             ccaf_width=96,
             ccaf_blocks=2,
             ccaf_heads=2,
-            max_cells=256,
+            max_cells=128,
             fourier_bands=9,
             fourier_min_mm=0.256,
         ),
