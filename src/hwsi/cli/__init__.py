@@ -1,1 +1,1 @@
-"""cli."""
+"""The command line: ``hwsi <verb>``; thin, no logic of its own."""

@@ -18,7 +18,9 @@ class Evidence:
         label: citable name, such as ``R3`` or ``R3.P7``.
         box: (x0, y0, x1, y1) in level-0 pixels, inside the slide.
         contours: outlines in level-0 pixels of the cells meant, for the cell scale; else empty.
-        score: what the answer loses without it: mean log-probability per token, in nats; higher is more.
+        score: what it is worth to the answer, in nats; higher is more. The mean of what the answer loses when only
+            this is left out and what it gains when only this is added; of the mean log-probability per token, or
+            for a closed question of the log-odds of the chosen option (``evidence.py``).
         supports: the words of the answer that it supports.
         left_out_at: where it was left out, ``lm_token`` or ``encoder_input``.
     """

@@ -1,0 +1,48 @@
+"""``hwsi encode``: slides to feature files, once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hwsi.cli.console import bars, note, out
+from hwsi.cli.options import MaskOpt, MppOpt, PresetOpt
+
+
+def encode(
+    slides: Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="Slides to encode.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Job folder; files go to its folder 'features'.")],
+    preset: PresetOpt = "nano",
+    mpp: MppOpt = None,
+    mask: MaskOpt = None,
+    cells_geojson: Annotated[
+        bool, typer.Option("--cells-geojson", help="Also write the cells as GeoJSON that QuPath opens.")
+    ] = False,
+) -> None:
+    """Encode slides at four scales; a slide whose file is whole is not encoded again."""
+    from hwsi.encoding import encode_to_file, load_stack
+    from hwsi.errors import HwsiError
+    from hwsi.features import read_features, write_geojson
+    from hwsi.presets import load_preset
+
+    chosen = load_preset(preset)
+    stack = load_stack(chosen)
+    failed: list[HwsiError] = []
+    for slide in slides:
+        try:
+            with bars() as progress:
+                path = encode_to_file(slide, out_dir, preset=chosen, mpp=mpp, mask=mask, stack=stack, progress=progress)
+            out().print(str(path), markup=False)
+            if cells_geojson:
+                cells = out_dir / "cells" / f"{path.stem}.geojson"
+                write_geojson(cells, read_features(path), ["cells"])
+                out().print(str(cells), markup=False)
+        except HwsiError as error:
+            # one bad slide does not end a cohort: the others are encoded, and the status tells
+            if len(slides) == 1:
+                raise
+            note(f"hwsi: skipped {slide}: {error}")
+            failed.append(error)
+    if failed:
+        what = f"{len(failed)} of {len(slides)} slides were not encoded"
+        raise HwsiError(failed[0].reason, what, "see the lines above; the others are done")

@@ -1,0 +1,59 @@
+"""``hwsi phantom``: write synthetic slides with known truth."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hwsi.cli.console import bars, out
+
+app = typer.Typer(help="Write synthetic slides with known truth.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("slide")
+def slide(
+    output: Annotated[Path, typer.Argument(metavar="OUT.svs", help="The slide to write (.svs or .tiff).")],
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Decides all that is drawn.")] = 0,
+    diagnosis: Annotated[str | None, typer.Option("--diagnosis", help="Instead of one drawn by the seed.")] = None,
+    size_um: Annotated[
+        int | None, typer.Option("--size-um", min=512, max=16384, help="Side, instead of one drawn by the seed.")
+    ] = None,
+) -> None:
+    """Write one slide with its truth beside it."""
+    from dataclasses import replace
+
+    from hwsi.errors import HwsiError, Reason
+    from hwsi.phantom.cohort import write_phantom
+    from hwsi.phantom.sampling import draw_plans
+    from hwsi.phantom.spec import ORGAN_OF
+
+    spec = draw_plans(1, seed, "demo")[0].spec
+    if diagnosis is not None:
+        if diagnosis not in ORGAN_OF:
+            what = f"no diagnosis {diagnosis!r}"
+            raise HwsiError(Reason.OPTION_INVALID, what, f"choose one of: {', '.join(ORGAN_OF)}")
+        spec = replace(spec, diagnosis=diagnosis, pattern=None)
+    if size_um is not None:
+        spec = replace(spec, width_um=size_um, height_um=size_um)
+    truth = write_phantom(output, spec)
+    out().print(f"{output}: {truth.record['diagnosis']}, {len(truth.record['questions'])} questions", markup=False)
+
+
+@app.command("cohort")
+def cohort(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to; slides that are whole are kept.")],
+    slides: Annotated[int, typer.Option("--slides", min=1, help="How many.")],
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the cohort.")] = 0,
+    split: Annotated[
+        str, typer.Option("--split", help="train, val, test, demo or gate: they share no slide.")
+    ] = "train",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
+) -> None:
+    """Write a cohort of slides with their truth and a manifest."""
+    from hwsi.phantom.cohort import write_cohort
+
+    with bars() as progress:
+        plans = write_cohort(
+            folder, slides, seed, split=split, workers=workers, progress=lambda done, n: progress("slides", done, n)
+        )
+    out().print(f"{folder}: {len(plans)} slides", markup=False)
