@@ -146,12 +146,82 @@ def test_wrong_usage_is_one_line_too(run):
 
 
 def test_one_bad_slide_does_not_end_a_cohort(run, nano, slide, bad, tmp_path):
-    status, out, err = run("encode", bad / "empty.svs", slide, "--out", tmp_path / "job")
+    other = write_image(tmp_path / "other.tiff", tissue_pixels(1, 800))
+    status, out, err = run("encode", slide, bad / "empty.svs", bad / "no-mpp.tiff", other, "--out", tmp_path / "job")
     assert status == 2
-    assert out.strip().endswith("made.h5")
-    assert Path(out.strip()).exists()
-    assert "skipped" in err
-    assert "[slide_empty]" in err.splitlines()[-1]
+    assert [Path(line).name for line in out.splitlines()] == ["made.h5", "other.h5"]
+    assert all(Path(line).exists() for line in out.splitlines())
+    empty, no_mpp, last = err.splitlines()  # one line for each that failed, and a summary
+    assert empty.startswith(f"hwsi: skipped {bad / 'empty.svs'}: [slide_empty] ")
+    assert no_mpp.startswith(f"hwsi: skipped {bad / 'no-mpp.tiff'}: [mpp_missing] ")
+    assert "--mpp" in no_mpp
+    assert last.startswith("hwsi: error [slide_empty]: 2 of 4 slides were not encoded.")
+    # what is done is not done again, and a slide named twice is encoded once
+    status, out, err = run("encode", slide, other, slide, "--out", tmp_path / "job")
+    assert (status, len(out.splitlines()), err) == (0, 3, "hwsi: all 3 slides are encoded\n")
+
+
+def test_two_slides_of_one_name_are_not_mixed_up(run, nano, slide, tmp_path):
+    (tmp_path / "b").mkdir()
+    other = write_image(tmp_path / "b" / "made.tiff", tissue_pixels(1, 800))
+    status, out, err = run("encode", slide, other, "--out", tmp_path / "job")
+    assert (status, len(out.splitlines())) == (2, 1)
+    assert "[features_mismatch]" in err.splitlines()[0]
+
+
+def test_a_job_that_cannot_be_written_ends_at_once(run, nano, slide, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert refused(run("encode", slide, slide, "--out", tmp_path / "file")) == "output_unwritable"
+
+
+def test_one_mask_for_many_slides_is_refused(run, slide, tmp_path):
+    args = ["encode", slide, slide, "--out", tmp_path / "job", "--mask", tmp_path / "m.png"]
+    assert refused(run(*args)) == "option_invalid"
+
+
+def test_info_reads_before_it_says_that_all_is_well(run, slide, tmp_path):
+    path = SHARED / "data" / "slides" / "broken" / "unreadable.svs"
+    if path.exists():
+        assert refused(run("info", path)) == "slide_corrupt"
+        assert refused(run("info", path, "--json")) == "slide_corrupt"
+    # a copy that broke off; the library that reads it logs lines of its own, which nobody sees
+    cut = tmp_path / "cut.tiff"
+    cut.write_bytes(slide.read_bytes()[:-5000])
+    code = [sys.executable, "-c", "import logging; logging.basicConfig(); import sys; from hwsi.cli.app import main;"]
+    code[-1] += "sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run([*code, "info", cut], capture_output=True, text=True, check=False)
+    assert refused((done.returncode, done.stdout, done.stderr)) == "slide_corrupt"
+
+
+def test_info_of_a_wrong_resolution_shows_the_slide(run, tmp_path):
+    path = write_image(tmp_path / "x.tiff", tissue_pixels(side=512), mpp=70)
+    status, out, err = run("info", path)
+    assert (status, err) == (0, "")
+    assert "70 x 70" in out
+    assert "--mpp" in out
+
+
+@pytest.mark.parametrize(
+    "name", ["a b.tiff", "ü:smile:.tiff", "new\nline.tiff", "\x1b[31mred.tiff", os.fsdecode(b"caf\xe9.tiff")]
+)
+def test_names_of_files_reach_the_terminal_as_text(run, nano, slide, tmp_path, name):
+    path = tmp_path / name
+    shutil.copy(slide, path)
+    status, out, err = run("info", path)
+    assert status == 0, err
+    assert out.count("\n") == run("info", slide)[1].count("\n")
+    assert "\x1b" not in out
+    assert run("info", path, "--json")[0] == 0
+    status, out, err = run("encode", path, "--out", tmp_path / "job")
+    assert status == 0, err
+    if name.isprintable():
+        assert out == f"{tmp_path / 'job' / 'features' / path.stem}.h5\n"
+
+
+def test_directories_are_no_slides(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (".", "..", "/", tmp_path):
+        assert refused(run("info", path)) == "slide_unsupported"
 
 
 def test_a_bug_is_one_line_unless_asked(run, slide, monkeypatch):

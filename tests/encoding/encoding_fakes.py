@@ -104,6 +104,9 @@ class FakeSlide:
         self.tissue = tissue or box(0, 0, self.width0, self.height0)
         self.reads = []
 
+    def check(self):
+        """Whole."""
+
     def read(self, x0, y0, size_px, mpp):
         """Nearest pixel; white outside."""
         self.reads.append((x0, y0, size_px, mpp))

@@ -205,6 +205,6 @@ def test_few_regions_are_in_memory_at_a_time(monkeypatch):
     monkeypatch.setattr(pipeline, "read_region", lambda *a, **k: Counted(read(*a, **k)))
     monkeypatch.setattr(pipeline.torch, "get_num_threads", lambda: 4)
     pixels, _ = fakes.speckled(512 * 6, 512 * 3)
-    encode_slide(fakes.FakeSlide(pixels), preset=SMALL, stack=fakes.fake_stack())
+    encode_slide(fakes.FakeSlide(pixels), preset=SMALL, stack=fakes.fake_stack(pause=0.01))
     assert alive == 0
     assert 2 <= peak <= 5

@@ -52,3 +52,13 @@ def test_files_that_are_no_preset_are_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(HwsiError, match="option_invalid"):
         load_preset(path)
+
+
+def test_a_preset_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "own.yaml"
+    path.touch()
+    monkeypatch.setattr(
+        type(path), "read_text", lambda self, encoding: (_ for _ in ()).throw(PermissionError(13, "no"))
+    )
+    with pytest.raises(HwsiError, match="option_invalid"):
+        load_preset(path)

@@ -1,6 +1,7 @@
 """Killed at any moment and run again: the same bytes, and never a broken file taken for whole."""
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -188,3 +189,79 @@ def test_a_folder_that_cannot_be_written_says_so(tmp_path):
         encode_to_file(
             fakes.FakeSlide(fakes.speckled(512, 512)[0]), tmp_path / "file", preset=SMALL, stack=fakes.fake_stack()
         )
+
+
+def test_a_share_that_went_away_keeps_what_was_done(tmp_path):
+    """It may be back: only a damaged slide loses its journal."""
+    slide = fakes.FakeSlide(fakes.speckled(512 * 4, 512)[0])
+    read = slide.read
+
+    def gone(x0, y0, size_px, mpp):
+        if x0 > 1200:
+            raise HwsiError(Reason.SLIDE_MISSING, "the share went away")
+        return read(x0, y0, size_px, mpp)
+
+    slide.read = gone
+    with pytest.raises(HwsiError, match="slide_missing"):
+        encode_to_file(slide, tmp_path, preset=SMALL, stack=fakes.fake_stack())
+    assert len(list(tmp_path.glob("partial/fake/*.npz"))) == 3
+
+
+def test_a_slide_cut_short_is_refused_before_the_work(tmp_path, monkeypatch):
+    slide = fakes.FakeSlide(fakes.speckled(512, 512)[0])
+
+    def cut():
+        raise HwsiError(Reason.SLIDE_CORRUPT, "cut short")
+
+    monkeypatch.setattr(slide, "check", cut)
+    stack = fakes.fake_stack()
+    with pytest.raises(HwsiError, match="slide_corrupt"):
+        encode_to_file(slide, tmp_path / "job", preset=SMALL, stack=stack)
+    assert stack.patch.images == 0
+    assert not (tmp_path / "job").exists()
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path):
+    slide = fakes.FakeSlide(fakes.speckled(512, 512)[0])
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "features").write_text("in the way")
+    (tmp_path / "b" / "features" / "fake.h5").mkdir(parents=True)
+    for job in ("a", "b"):
+        stack = fakes.fake_stack()
+        with pytest.raises(HwsiError, match="output_unwritable"):
+            encode_to_file(slide, tmp_path / job, preset=SMALL, stack=stack)
+        assert stack.patch.images == 0
+
+
+def test_who_leaves_a_journal_touches_nothing_of_the_next(tmp_path):
+    """The folder of one who is done belongs to whoever comes next, also before the first has left."""
+    folder = tmp_path / "partial" / "fake"
+    first, second = Journal(folder, "a"), Journal(folder, "a")
+    with first:
+        first.remove()
+        second.__enter__()
+    assert (folder / "key").read_text() == "a"
+    assert (folder / "lock").exists()
+    second.__exit__(None, None, None)
+    assert not (tmp_path / "partial").exists()
+
+
+def test_a_journal_that_cannot_begin_lets_its_lock_go(tmp_path, monkeypatch):
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = tmp_path / "partial" / "fake"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(HwsiError, match="disk_full"):
+            Journal(folder, "a").__enter__()
+    with (folder / "lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody holds it
+
+
+def test_a_process_that_works_in_another_way_is_not_waited_for(tmp_path):
+    slide = fakes.FakeSlide(fakes.speckled(512, 512)[0])
+    path = encode_to_file(slide, tmp_path, preset=SMALL, stack=fakes.fake_stack())
+    with Journal(tmp_path / "partial" / "fake", "another way"):
+        assert encode_to_file(slide, tmp_path, preset=SMALL, stack=fakes.fake_stack()) == path
+        assert (tmp_path / "partial" / "fake" / "key").exists()

@@ -231,3 +231,17 @@ def test_rows_that_do_not_fit_the_tree_are_refused(features):
         replace(features, cell={"cell-nano": np.zeros((3, 7), np.float32)})
     with pytest.raises(ValueError, match="not one vector"):
         replace(features, slide={"slide-nano": np.zeros((3, 7), np.float32)})
+
+
+@pytest.mark.parametrize("name", ["a\nb", "漢 ü �", "\x1b[2J"])
+def test_any_name_that_a_file_may_have(tmp_path, features, name):
+    write_features(tmp_path / "a.h5", replace(features, slide_name=name))
+    assert read_features(tmp_path / "a.h5").slide_name == name
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, features, monkeypatch):
+    path = tmp_path / "a.h5"
+    write_features(path, features)
+    monkeypatch.setattr(Path, "open", lambda self, mode="r": (_ for _ in ()).throw(PermissionError(13, "denied")))
+    with pytest.raises(HwsiError, match=r"features_missing.*denied.*permissions"):
+        read_features(path)

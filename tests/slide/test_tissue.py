@@ -224,6 +224,58 @@ def test_masks_that_do_not_fit_are_refused(tmp_path, name, content, words):
         find_tissue(slide, mask=tmp_path / name)
 
 
+def test_a_mask_as_qupath_and_windows_write_it(tmp_path):
+    slide = as_slide(tmp_path, make.h_and_e(400, 300, []), mpp=2.0)
+    ring = [[80, 40], [240, 40], [240, 160], [80, 160], [80, 40]]
+    exported = {
+        "type": "FeatureCollection",
+        "features": [
+            {
+                "type": "Feature",
+                "id": "9f1c2d6e-0000-4000-8000-000000000001",
+                "geometry": {"type": "Polygon", "coordinates": [ring], "plane": {"c": -1, "z": 0, "t": 0}},
+                "properties": {
+                    "objectType": "annotation",
+                    "classification": {"name": "Tissue", "color": [200, 0, 0]},
+                    "isLocked": True,
+                },
+            },
+            {"type": "Feature", "geometry": {"type": "LineString", "coordinates": ring[:2]}, "properties": {}},
+            {"type": "Feature", "geometry": None, "properties": {}},
+        ],
+    }
+    (tmp_path / "mask.geojson").write_text(json.dumps(exported), encoding="utf-8-sig")
+    assert [p.area for p in find_tissue(slide, mask=tmp_path / "mask.geojson").polygons] == [160 * 120]
+
+
+def test_masks_that_mark_nothing(tmp_path):
+    slide = as_slide(tmp_path, make.h_and_e(400, 300, [(100, 100, 50)]))
+    cv2.imwrite(str(tmp_path / "black.png"), np.zeros((300, 400), np.uint8))
+    (tmp_path / "none.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    (tmp_path / "empty.geojson").write_text("")
+    for name, words in (("black.png", "black"), ("none.geojson", "no polygon"), ("empty.geojson", "no JSON")):
+        with pytest.raises(HwsiError, match=f"mask_invalid.*{words}"):
+            find_tissue(slide, mask=tmp_path / name)
+
+
+def test_a_mask_painted_on_a_clear_layer(tmp_path):
+    slide = as_slide(tmp_path, make.h_and_e(400, 300, []), mpp=2.0)
+    layer = np.full((300, 400, 4), 255, np.uint8)
+    layer[..., 3] = 0  # clear, though white below
+    layer[40:160, 80:240, 3] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), layer)
+    found = find_tissue(slide, mask=tmp_path / "mask.png")
+    assert found.polygons[0].bounds == pytest.approx((80, 40, 240, 160), abs=4)
+
+
+def test_a_mask_with_more_pixels_than_opencv_places(tmp_path):
+    slide = as_slide(tmp_path, make.h_and_e(900, 20, []), mpp=2.0)
+    wide = np.zeros((800, 36000), np.uint8)
+    wide[:, 18000:] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), wide)
+    assert find_tissue(slide, mask=tmp_path / "mask.png").polygons[0].bounds[0] == pytest.approx(450, abs=4)
+
+
 def test_a_mask_of_other_proportions_is_refused(tmp_path):
     slide = as_slide(tmp_path, make.h_and_e(400, 300, []))
     cv2.imwrite(str(tmp_path / "m.png"), np.zeros((300, 420), np.uint8))
@@ -243,3 +295,24 @@ def test_blur_lowers_focus_step_by_step():
     assert steps == sorted(steps, reverse=True)
     assert steps[0] > 0.7
     assert steps[-1] < 0.25
+
+
+def test_a_cloud_of_blur_in_a_region_lowers_its_focus(tmp_path):
+    """Blur of 2.25 µm over two thirds, one third and one ninth of a region, as an uneven section shows it."""
+    with open_slide(make.shared("data", "slides", "CMU-1-Small-Region.svs")) as slide:
+        sharp = slide.read(600, 1400, 384, 1.0)
+    blurred = cv2.GaussianBlur(sharp, (0, 0), 2.25)
+    focus = []
+    for share in (0, 1 / 9, 1 / 3, 2 / 3):
+        image = sharp.copy()
+        wide = round(384 * max(share, 1 / 3)) if share else 0
+        high = 128 if share == 1 / 9 else 384
+        image[:high, :wide] = blurred[:high, :wide]
+        folder = tmp_path / f"{share:.2f}"
+        folder.mkdir()
+        with as_slide(folder, image, mpp=1.0) as slide:
+            focus.append(float(region_focus(slide, [[0, 0]], 384)[0]))
+    assert focus[0] > 0.75
+    assert focus[1] > 0.7  # one window does not speak for a region
+    assert focus[2] < 0.6
+    assert focus[3] < 0.4

@@ -6,14 +6,17 @@
 """
 
 import errno
+import io
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
 
 from hwsi import __version__
 from hwsi.cli import ask, bench, demo, encode, info, phantom, report
+from hwsi.cli.console import note
 from hwsi.errors import HwsiError, Reason
 
 app = typer.Typer(
@@ -52,6 +55,10 @@ def _root(
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status and never raises what a user can cause."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if not sys.warnoptions:  # what a user should know is said by us; ``python -W default`` shows the libraries' own
+        warnings.simplefilter("ignore")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = app(args=argv, prog_name="hwsi", standalone_mode=False)
         sys.stdout.flush()  # here, where a reader that went away can still be handled
@@ -81,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
 def _refuse(code: str, what: str, todo: str) -> int:
     what, todo = what.strip().rstrip("."), todo.strip().rstrip(".")
     line = f"hwsi: error [{code}]: {what}." + (f" {todo[0].upper()}{todo[1:]}." if todo else "")
-    sys.stderr.write(_one_line(line) + "\n")
+    note(line)
     return 2
 
 
@@ -92,13 +99,8 @@ def _bug(error: BaseException) -> int:
         f"hwsi: internal error: {type(error).__name__}: {error}. "
         "This is a bug: please report it with the output of the same command under HWSI_DEBUG=1."
     )
-    sys.stderr.write(_one_line(line) + "\n")
+    note(line)
     return 1
-
-
-def _one_line(text: str) -> str:
-    """White space to single spaces, control characters out: a file's name must not steer the terminal."""
-    return "".join(c for c in " ".join(text.split()) if c.isprintable())
 
 
 def _close_stdout() -> None:

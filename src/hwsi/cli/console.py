@@ -19,7 +19,8 @@ def out() -> "Console":
     from rich.console import Console
 
     # a pipe has no width; tables need one
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    # and a path may hold what looks like the name of an emoji
+    return Console(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
 
 def print_json(data: Any) -> None:
@@ -28,8 +29,13 @@ def print_json(data: Any) -> None:
 
 
 def note(text: str) -> None:
-    """A line on stderr."""
-    sys.stderr.write(text + "\n")
+    """One line on stderr."""
+    sys.stderr.write(one_line(text) + "\n")
+
+
+def one_line(text: str) -> str:
+    """White space to single spaces, control characters out: a file's name must not steer the terminal."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())
 
 
 class Report(Protocol):

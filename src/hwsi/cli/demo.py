@@ -55,7 +55,9 @@ def demo(
         progress("asking", len(asked), len(asked))
         note("writing the report")
         report = session.report()
-    real = fill_labels(str(truth["report"]), session.region_at)
+    real = fill_labels(
+        str(truth["report"]), lambda row, col: session.region_at(row, col) or "A region that was not read"
+    )
     write_html(page, session, entries, report, report_truth=real)
     _show(entries)
     console = out()

@@ -21,10 +21,13 @@ def encode(
 ) -> None:
     """Encode slides at four scales; a slide whose file is whole is not encoded again."""
     from hwsi.encoding import encode_to_file, load_stack
-    from hwsi.errors import HwsiError
+    from hwsi.errors import HwsiError, Reason
     from hwsi.features import read_features, write_geojson
     from hwsi.presets import load_preset
 
+    if mask is not None and len(slides) > 1:
+        what = f"one mask ({mask.name}) for {len(slides)} slides"
+        raise HwsiError(Reason.OPTION_INVALID, what, "encode each slide that has a mask by itself")
     chosen = load_preset(preset)
     stack = load_stack(chosen)
     failed: list[HwsiError] = []
@@ -39,10 +42,12 @@ def encode(
                 out().print(str(cells), markup=False)
         except HwsiError as error:
             # one bad slide does not end a cohort: the others are encoded, and the status tells
-            if len(slides) == 1:
+            if len(slides) == 1 or error.reason in (Reason.OUTPUT_UNWRITABLE, Reason.DISK_FULL):
                 raise
             note(f"hwsi: skipped {slide}: {error}")
             failed.append(error)
     if failed:
         what = f"{len(failed)} of {len(slides)} slides were not encoded"
         raise HwsiError(failed[0].reason, what, "see the lines above; the others are done")
+    if len(slides) > 1:
+        note(f"hwsi: all {len(slides)} slides are encoded")

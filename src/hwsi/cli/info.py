@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hwsi.cli.console import out, print_json
+from hwsi.cli.console import one_line, out, print_json
 from hwsi.cli.options import JsonOpt, MppOpt, SlideArg
 from hwsi.errors import HwsiError, Reason
 
@@ -15,10 +15,11 @@ def info(
     tissue: Annotated[bool, typer.Option("--tissue", help="Also find the tissue and tell its area.")] = False,
     json: JsonOpt = False,
 ) -> None:
-    """Show size, levels, resolution and format of a slide."""
+    """Show size, levels, resolution and format of a slide, and see that its pixels can be read."""
     from hwsi.slide import open_slide
 
     with open_slide(slide, mpp=mpp) as opened:
+        opened.check()
         facts: dict[str, Any] = {
             "path": str(opened.path),
             "name": opened.name,
@@ -41,7 +42,7 @@ def info(
             facts["mpp_source"] = opened.mpp_source
         except HwsiError as error:
             # a slide of unknown resolution can be looked at; only tissue needs microns
-            if error.reason is not Reason.MPP_MISSING or tissue:
+            if error.reason not in (Reason.MPP_MISSING, Reason.MPP_INVALID) or tissue:
                 raise
         if tissue:
             from hwsi.slide import find_tissue
@@ -71,7 +72,7 @@ def _show(facts: dict[str, Any]) -> None:
         rows.append(("tissue", f"{facts['tissue_mm2']:.3g} mm²"))
     rows += [("warning", w) for w in facts["warnings"]]
     for name, value in rows:
-        console.print(f"{name:<11} {value}", markup=False)
+        console.print(f"{name:<11} {one_line(str(value))}", markup=False)
 
 
 def _resolution(facts: dict[str, Any]) -> str:

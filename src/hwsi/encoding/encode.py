@@ -8,6 +8,7 @@
 
 import hashlib
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ from hwsi.presets import Preset, load_preset
 if TYPE_CHECKING:
     from hwsi.slide import Slide, Tissue
 
-_REVISION = 1
+_REVISION = 2
 """Of the way from pixels to features; raise it when the same slide and encoders give other features."""
 
 _MOST_OBLONG = 1.1
@@ -109,16 +110,19 @@ def encode_to_file(
     key = _key(slide, chosen, stack, mask)
     folder, target = Path(out) / "partial" / slide.name, Path(out) / "features" / f"{slide.name}.h5"
 
+    journal = Journal(folder, key)
     if _is_whole(target, slide, key):
-        if folder.exists():  # it was killed between the last two steps
-            with Journal(folder, key) as journal:
+        if journal.is_left():  # it was killed between the last two steps
+            with journal:
                 journal.remove()
         return target
+    _refuse_target(target)
+    slide.check()  # a copy that broke off is told now, not after hours
     progress("tissue", 0, 1)
     with timings("tissue"):
         tissue, tree = _find_tree(slide, chosen, mask)
     progress("tissue", 1, 1)
-    with Journal(folder, key) as journal:
+    with journal:
         # another process may have made it while this one waited
         if not _is_whole(target, slide, key):
             encode_regions(slide, tree, chosen, stack, journal, progress, timings)
@@ -248,6 +252,13 @@ def _digest(mask: str | Path) -> str:
             f"cannot read the mask {mask}: {error.strerror}",
             "hand in an image or a GeoJSON",
         ) from error
+
+
+def _refuse_target(target: Path) -> None:
+    """Refuse a place that cannot be written, before the work and not after it (HwsiError OUTPUT_UNWRITABLE)."""
+    folder = target.parent
+    if target.is_dir() or (folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK))):
+        raise HwsiError(Reason.OUTPUT_UNWRITABLE, f"cannot write {target}", "choose another --out")
 
 
 def _is_whole(target: Path, slide: "Slide", key: str) -> bool:

@@ -9,7 +9,6 @@
 import fcntl
 import io
 import os
-import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,6 +23,7 @@ from hwsi.features.atomic import told
 from hwsi.features.slide_features import CellBlock, CellSource
 from hwsi.hierarchy.tree import Cells
 
+_ATTEMPTS = 100
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
@@ -41,23 +41,43 @@ class Journal:
     def __init__(self, folder: Path, key: str) -> None:
         self.folder, self.key = folder, key
         self._lock: int | None = None
+        self._removed = False
+
+    def is_left(self) -> bool:
+        """Whether there is one, of this key or broken: not that of a process that works in another way."""
+        if not self.folder.exists():
+            return False
+        try:
+            return (self.folder / "key").read_bytes() == self.key.encode()
+        except OSError:
+            return True
 
     def __enter__(self) -> "Journal":
         with told(self.folder):
-            self._lock = self._locked()
-            at = self.folder / "key"
-            if not at.is_file() or at.read_text(encoding="utf-8") != self.key:
-                for stale in self.folder.glob("*.npz"):
-                    stale.unlink()
-                self._replace(at, self.key.encode())
-            for leftover in self.folder.glob("*.tmp"):
-                leftover.unlink()
+            self._lock, self._removed = self._locked(), False
+            try:
+                self._begin()
+            except BaseException:
+                self._unlock()  # nobody leaves what was never entered
+                raise
         return self
+
+    def _begin(self) -> None:
+        at = self.folder / "key"
+        if not at.is_file() or at.read_bytes() != self.key.encode():
+            for stale in self.folder.glob("*.npz"):
+                stale.unlink()
+            self._replace(at, self.key.encode())
+        for leftover in self.folder.glob("*.tmp"):
+            leftover.unlink()
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         broken = isinstance(error, HwsiError) and error.reason is Reason.SLIDE_CORRUPT
-        if broken or not any(self.folder.glob("*.npz")):
+        if not self._removed and (broken or not any(self.folder.glob("*.npz"))):
             self.remove()
+        self._unlock()
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -115,7 +135,16 @@ class Journal:
 
     def remove(self) -> None:
         """Forget everything, and the folder above if no other slide is in it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._removed = True  # from here on the folder may be another's
+        lock = self.folder / "lock"
+        with suppress(OSError):
+            for file in self.folder.iterdir():
+                if file != lock:
+                    file.unlink()
+        # the lock goes last: who comes meanwhile waits for it, and does not begin in a folder that is being emptied
+        with suppress(OSError):
+            lock.unlink()
+            self.folder.rmdir()
         with suppress(OSError):  # it holds the journal of another slide
             self.folder.parent.rmdir()
 
@@ -132,9 +161,16 @@ class Journal:
 
     def _locked(self) -> int:
         """The folder, made if need be, and the lock on it."""
+        missed = 0
         while True:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+            except FileNotFoundError:  # who was done removed the folder between these two lines
+                missed += 1
+                if missed > _ATTEMPTS:
+                    raise
+                continue
             fcntl.flock(lock, fcntl.LOCK_EX)
             # who held it before may have been done and removed the folder
             if os.fstat(lock).st_nlink:

@@ -170,6 +170,12 @@ def _checked(path: Path, *, keep: bool) -> tuple[Attributes, dict[str, Array]]:
     if not path.is_file():
         raise HwsiError(Reason.FEATURES_MISSING, f"there is no feature file {path}", "encode the slide first")
     try:
+        path.open("rb").close()
+    except OSError as error:  # it may be whole: nobody must be told to remove it
+        raise HwsiError(
+            Reason.FEATURES_MISSING, f"cannot read {path}: {error.strerror}", "check its permissions and its drive"
+        ) from error
+    try:
         with h5py.File(path, "r", locking=False) as file:
             root = {name: _plain(value) for name, value in file.attrs.items()}
             told = root.pop(_SHA, None)

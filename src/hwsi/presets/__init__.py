@@ -96,7 +96,7 @@ def load_preset(name: str | Path) -> Preset:
         )
     try:
         return Preset.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (ValidationError, yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise HwsiError(
             Reason.OPTION_INVALID, f"the preset {path.name} is wrong: {error}", "correct the file"
         ) from error

@@ -4,7 +4,8 @@
 2. the vendor's property: ``openslide.mpp-x/y``, else the raw one (``aperio.MPP``, ``mirax``, ``philips``, ...);
 3. OME ``PhysicalSizeX/Y`` with its unit;
 4. TIFF resolution tags in pixels per centimetre or inch, unless they are a print resolution such as 72 dpi.
-   OpenSlide's mpp of a generic TIFF comes from these tags, so it is taken here and called ``tiff-resolution``;
+   OpenSlide's mpp of a generic TIFF comes from these tags, so it is taken here and called ``tiff-resolution``.
+   ImageJ and Fiji write pixels per micrometre there and name the unit in the description (``imagej``);
 5. the objective's power, 10 / power, with a warning: the true value may be off by 20 %;
 6. none: the slide opens, and what needs the pixel size refuses and says how to give it.
 
@@ -48,6 +49,9 @@ _UM_PER = {
     "micrometer": 1.0, "micrometre": 1.0, "nm": 1e-3, "å": 1e-4, "pm": 1e-6, "in": 25400.0, "inch": 25400.0,
     "mil": 25.4,
 }  # fmt: skip
+
+_SAME = 0.02
+"""A user's value within this of the file's is the same, rounded."""
 
 _VENDOR_KEYS = (
     ("aperio.MPP", "aperio.MPP"),
@@ -114,7 +118,7 @@ def resolve_mpp(user: float | None, hints: MppHints) -> MppResult:
                 f"{user:g} micrometres per pixel cannot be: it must lie between {MIN_MPP:g} and {MAX_MPP:g}",
                 _TODO,
             )
-        return MppResult((float(user), float(user)), "user", ())
+        return MppResult((float(user), float(user)), "user", _contradicted(user, hints))
     warnings: list[str] = []
     for source, x, y in hints.sizes:
         if believable(x) and believable(y):
@@ -125,6 +129,16 @@ def resolve_mpp(user: float | None, hints: MppHints) -> MppResult:
         warnings.append(f"pixel size guessed from the objective, 10 / {power:g} = {10 / power:g} µm/px")
         return MppResult((10 / power, 10 / power), "objective-power", tuple(warnings))
     return MppResult(None, "none", tuple(warnings))
+
+
+def _contradicted(user: float, hints: MppHints) -> tuple[str, ...]:
+    """A warning where the file says something else than the user: a slip of the hand changes all that is found."""
+    for source, x, y in hints.sizes:
+        if believable(x) and believable(y):
+            if abs(math.sqrt(x * y) / user - 1) <= _SAME:
+                return ()
+            return (f"{user:g} µm/px was given by hand, but the file says {x:g} x {y:g} ({source})",)
+    return ()
 
 
 def positive_number(text: str | None) -> float | None:
@@ -145,6 +159,15 @@ def from_resolution(x: float, y: float, unit: str) -> tuple[tuple[str, float, fl
     if any(abs(dpi - p) < 0.005 * p for p in _PRINT_DPI) or dpi <= 3:
         return ()
     return (("tiff-resolution", um / x, um / y),)
+
+
+def from_imagej(x: float, y: float, description: Mapping[str, object]) -> tuple[tuple[str, float, float], ...]:
+    """Candidate from pixels per unit, where ImageJ's description names the unit; none where that is no length."""
+    unit = str(description.get("unit", "")).replace("\\u00B5", "µ").strip().lower()
+    um = _UM_PER.get(unit)
+    if um is None or not (x > 0 and y > 0 and math.isfinite(x) and math.isfinite(y)):
+        return ()
+    return (("imagej", um / x, um / y),)
 
 
 def from_openslide(properties: Mapping[str, str]) -> MppHints:

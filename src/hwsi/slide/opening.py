@@ -1,8 +1,9 @@
 """Which backend opens a path, and what is said of a path that none opens. The content decides, not the name."""
 
 import hashlib
-import logging
+import os
 import string
+from contextlib import suppress
 from pathlib import Path
 
 from hwsi.errors import HwsiError, Reason
@@ -11,10 +12,7 @@ from hwsi.slide.backend import Backend
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".scn", ".bif", ".svslide", ".qptiff")
 _FORMATS = "hand in SVS, NDPI, MRXS, SCN, BIF, DICOM, (OME-)TIFF, PNG or JPEG"
-_BLOCK = 1 << 20
-
-# tifffile logs what it finds odd; what matters is raised, and stderr belongs to the command line
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
+_BLOCK, _SAMPLE, _SAMPLES = 1 << 20, 1 << 16, 16
 
 
 def locate(path: Path) -> Path:
@@ -41,15 +39,33 @@ def locate(path: Path) -> Path:
 
 
 def _inside(directory: Path) -> Path:
-    if (mirax := directory.with_name(directory.name + ".mrxs")).is_file():
+    whole = Path(os.path.abspath(directory))
+    if whole.name and (mirax := whole.with_name(whole.name + ".mrxs")).is_file():
         return mirax
-    for file in sorted(p for p in directory.iterdir() if p.is_file()):
-        with file.open("rb") as opened:
-            if opened.read(132)[128:] == b"DICM":
-                return file
-    raise HwsiError(
-        Reason.SLIDE_UNSUPPORTED, f"the directory {directory.name} holds no DICOM slide", "hand in the slide's file"
-    )
+    found = [file for file in sorted(directory.iterdir()) if file.is_file() and _is_dicom(file)]
+    if not found:
+        raise HwsiError(
+            Reason.SLIDE_UNSUPPORTED,
+            f"the directory {whole.name or whole} holds no DICOM slide",
+            "hand in a slide's file",
+        )
+    # a series also has files of its label and overview, which open no slide; if none does, the first says why
+    return next((file for file in found if _opens(file)), found[0])
+
+
+def _is_dicom(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(132)[128:] == b"DICM"
+
+
+def _opens(file: Path) -> bool:
+    import openslide
+
+    try:
+        openslide.OpenSlide(str(file)).close()
+    except openslide.OpenSlideError:
+        return False
+    return True
 
 
 def open_backend(path: Path) -> Backend:
@@ -63,7 +79,7 @@ def open_backend(path: Path) -> Backend:
     with path.open("rb") as file:
         head = file.read(512)
     is_tiff = head[:4] in _TIFF_MAGIC
-    if is_tiff and _is_ome(path):
+    if is_tiff and _look_into(path):
         # OpenSlide would see only the first of its levels
         from hwsi.slide.tiff_backend import TiffBackend
 
@@ -74,6 +90,13 @@ def open_backend(path: Path) -> Backend:
         from hwsi.slide.tiff_backend import TiffBackend
 
         return TiffBackend(path)
+    if path.suffix.lower() == ".mrxs":
+        # by itself it is a small JPEG, and would pass for a picture
+        raise HwsiError(
+            Reason.SLIDE_CORRUPT,
+            f"{path.name} is only the cover of a MIRAX slide, and its folder {path.stem} is not beside it or not whole",
+            f"copy the folder {path.stem} to the same place",
+        )
     from hwsi.slide.image_backend import ImageBackend, is_picture
 
     if is_picture(path):
@@ -81,14 +104,43 @@ def open_backend(path: Path) -> Backend:
     raise _unknown(path, head)
 
 
-def _is_ome(path: Path) -> bool:
-    import tifffile
+def _look_into(path: Path) -> bool:
+    """Whether a TIFF is an OME-TIFF.
+
+    Raises:
+        HwsiError: SLIDE_CORRUPT, its tiles are impossibly large; OpenSlide would end the process over them.
+    """
+    from hwsi.slide.tiff_file import BROKEN, absurd_tile, open_tiff
+
+    absurd, is_ome = "", False
+    with suppress(*BROKEN), open_tiff(path) as tif:  # the backend that is tried next says what is wrong
+        is_ome = bool(tif.is_ome)
+        absurd = absurd_tile(tif)
+    if absurd:
+        raise HwsiError(
+            Reason.SLIDE_CORRUPT, f"{path.name}: {absurd}, which cannot be", "the file is damaged: copy it again"
+        )
+    return is_ome
+
+
+def check_whole(path: Path) -> None:
+    """See that a TIFF has all the bytes that its tables name; a copy that broke off has not.
+
+    Raises:
+        HwsiError: SLIDE_CORRUPT.
+    """
+    from hwsi.slide.tiff_file import BROKEN, cut_short
 
     try:
-        with tifffile.TiffFile(path) as tif:
-            return bool(tif.is_ome)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError):
-        return False  # the backend that is tried next says what is wrong
+        missing = cut_short(path)
+    except BROKEN as error:
+        missing = f"its tables cannot be read: {error}"
+    if missing:
+        raise HwsiError(
+            Reason.SLIDE_CORRUPT,
+            f"{path.name} is damaged or cut short: {missing}",
+            "copy it again from the scanner or archive",
+        )
 
 
 def _unknown(path: Path, head: bytes) -> HwsiError:
@@ -116,7 +168,9 @@ def _is_text(head: bytes) -> bool:
 
 
 def fingerprint(path: Path, series: str) -> str:
-    """Content fingerprint: sha256 over size, first and last MiB, and the identity of a series of files; 32 hex.
+    """Content fingerprint: sha256 over size, first and last MiB, samples between, and what identifies a series; 32 hex.
+
+    The samples tell exports apart that are not compressed, of equal size and white at their borders.
 
     Args:
         path: the slide's file.
@@ -126,6 +180,9 @@ def fingerprint(path: Path, series: str) -> str:
     digest = hashlib.sha256(f"{size}\n{series}\n".encode())
     with path.open("rb") as file:
         digest.update(file.read(_BLOCK))
+        for part in range(1, _SAMPLES if size > 2 * _BLOCK else 0):
+            file.seek(size * part // _SAMPLES)
+            digest.update(file.read(_SAMPLE))
         file.seek(max(0, size - _BLOCK))
         digest.update(file.read(_BLOCK))
     return digest.hexdigest()[:32]

@@ -8,6 +8,7 @@
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import openslide
 
 from hwsi.errors import HwsiError, Reason
 from hwsi.slide.backend import Image, Level, SlideInfo, exact_downsample
+from hwsi.slide.colour import over_white
 from hwsi.slide.mpp import from_openslide
-from hwsi.slide.tiles import MissingTile, TiledPage, corrupt, over_white
+from hwsi.slide.tiles import MissingTile, TiledPage, corrupt, unreadable
 
 _CACHE_BYTES = 64 << 20
 _DIRECT_VENDORS = ("aperio", "generic-tiff")
@@ -53,7 +55,7 @@ class OpenSlideBackend:
         except openslide.OpenSlideError as error:
             raise _refusal(path, str(error)) from error
         self._slide.set_cache(_shared_cache())
-        properties = dict(self._slide.properties)
+        properties = _properties(self._slide)
         sizes = self._slide.level_dimensions
         self._downsamples = self._slide.level_downsamples
         hints = from_openslide(properties)
@@ -85,6 +87,8 @@ class OpenSlideBackend:
                 pass  # OpenSlide knows what stands there: nothing, or the level above enlarged
             except ValueError as error:
                 raise corrupt(self._path, error) from error
+            except OSError as error:
+                raise unreadable(self._path, error) from error
         return self.read_by_openslide(level, x, y, w, h)
 
     def read_by_openslide(self, level: int, x: int, y: int, w: int, h: int) -> Image:
@@ -117,7 +121,7 @@ class OpenSlideBackend:
             return page if self._why[level] == "" else None
 
     def _find_pages(self) -> list[TiledPage | None]:
-        import tifffile
+        from hwsi.slide.tiff_file import BROKEN, open_tiff, pages_of
 
         none: list[TiledPage | None] = [None] * len(self.info.levels)
         if self.info.vendor not in _DIRECT_VENDORS:
@@ -125,17 +129,19 @@ class OpenSlideBackend:
             return none
         pages = list(none)
         try:
-            with tifffile.TiffFile(self._path) as tif:
-                pages_of: Any = tif.pages
-                tiled = [page for page in pages_of if page.is_tiled]
+            with open_tiff(self._path) as tif:
+                tiled = [page for page in pages_of(tif) if page.is_tiled]
                 for k, level in enumerate(self.info.levels):
                     fit = [p for p in tiled if (p.imagewidth, p.imagelength) == (level.width, level.height)]
                     if len(fit) == 1:
                         pages[k] = TiledPage(fit[0])
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        except BROKEN as error:
             self._why = [f"tifffile cannot read the pages: {error}"] * len(none)
             return none
-        self._fd = os.open(self._path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+            self._fd = os.open(self._path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except OSError as error:
+            raise unreadable(self._path, error) from error
         return pages
 
     def _compare(self, level: int, page: TiledPage) -> str:
@@ -162,6 +168,15 @@ class OpenSlideBackend:
         exact = whole(page.rows, page.tile_h)[:, None] & whole(page.cols, page.tile_w)[None, :]
         counts = page.counts[: page.rows * page.cols].reshape(page.rows, page.cols)
         return int(np.where(exact, counts, -1).argmax())
+
+
+def _properties(slide: openslide.OpenSlide) -> dict[str, str]:
+    """All properties whose names are text; a name in another encoding than UTF-8 is listed, but not found again."""
+    found = {}
+    for name in slide.properties:
+        with suppress(KeyError):
+            found[name] = slide.properties[name]
+    return found
 
 
 def _refusal(path: Path, message: str) -> HwsiError:

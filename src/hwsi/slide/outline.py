@@ -6,6 +6,8 @@
 """
 
 import json
+import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ _SHIFT = 4
 """Binary digits of a pixel's fraction when polygons are drawn."""
 _FINER = 4
 """Polygons are drawn this much finer than the mask, since OpenCV draws their border too."""
+_MOST_MASK_PX = 16384
+"""OpenCV places no image with longer sides than twice this."""
 _GEOJSON = (".geojson", ".json")
 _TODO = "hand in an image of the whole slide (white is tissue), or GeoJSON polygons in level-0 pixels"
 
@@ -105,14 +109,23 @@ def read_user_mask(
         polygons = _read_geojson(path, size0)
         return polygons_to_mask(polygons, size, scale0), polygons
     mask = _read_image(path, size, scale0, size0)
+    if not mask.any():
+        raise _invalid(f"{path.name} marks nothing: all of it is black")
     return mask, mask_to_polygons(mask, scale0)
 
 
 def _read_image(path: Path, size: tuple[int, int], scale0: Scale, size0: tuple[int, int]) -> Bool:
     try:
-        with Pil.open(path) as image:
-            # a palette's numbers are labels, not colours
-            grey = np.asarray(image if image.mode in ("1", "P", "L", "I", "I;16", "F") else image.convert("L"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Pil.DecompressionBombWarning)
+            image = Pil.open(path)
+        with image:
+            if image.mode in ("RGBA", "LA", "PA"):  # what is not painted is black
+                shown = image.convert("RGBA")
+                grey = np.asarray(Pil.alpha_composite(Pil.new("RGBA", shown.size, "black"), shown).convert("L"))
+            else:
+                # a palette's numbers are labels, not colours
+                grey = np.asarray(image if image.mode in ("1", "P", "L", "I", "I;16", "F") else image.convert("L"))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Pil.DecompressionBombError) as error:
         raise _invalid(f"{path.name} is no image that can be read: {error}") from error
     values = grey.astype(np.float32)
@@ -125,6 +138,9 @@ def _read_image(path: Path, size: tuple[int, int], scale0: Scale, size0: tuple[i
         raise _invalid(f"{path.name} has {w} x {h} pixels, other proportions than the slide's {size0[0]} x {size0[1]}")
     most = float(values.max())
     inside = (values > (most / 2 if most > 15 else 0)).astype(np.float32)
+    if (fold := math.ceil(max(w, h) / _MOST_MASK_PX)) > 1:
+        w, h = max(1, round(w / fold)), max(1, round(h / fold))
+        inside = np.asarray(cv2.resize(inside, (w, h), interpolation=cv2.INTER_AREA), np.float32)
     # one mask pixel may reach over the border of the slide, so the user's pixels are placed, not just stretched
     to_user = np.array([[scale0[0] * w / size0[0], 0, 0], [0, scale0[1] * h / size0[1], 0]], np.float64)
     to_user[:, 2] = (to_user[0, 0] - 1) / 2, (to_user[1, 1] - 1) / 2
@@ -139,7 +155,7 @@ def _read_image(path: Path, size: tuple[int, int], scale0: Scale, size0: tuple[i
 
 def _read_geojson(path: Path, size0: tuple[int, int]) -> list[shapely.Polygon]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise _invalid(f"{path.name} is no JSON: {error}") from error
     polygons: list[shapely.Polygon] = []

@@ -7,6 +7,7 @@
 """
 
 import math
+import os
 import weakref
 from functools import partial
 from pathlib import Path
@@ -18,14 +19,18 @@ from hwsi.errors import HwsiError, Reason
 from hwsi.slide.backend import Image, Level
 from hwsi.slide.handles import POOL
 from hwsi.slide.mpp import MppHints, resolve_mpp
-from hwsi.slide.opening import fingerprint, locate, open_backend
+from hwsi.slide.opening import check_whole, fingerprint, locate, open_backend
 from hwsi.slide.resample import Axis, resample
+from hwsi.slide.tiles import unreadable
 
 _STRIP_PX = 1 << 24
 """Pixels read at once from a level: libraries need several times their output."""
 _LEVEL_TOLERANCE = 1.01
 """A level may be coarser than asked by this factor; what is lost is below a hundredth of a pixel's size."""
 _NO_HINTS = MppHints()
+_SAMPLE_PX = 256
+"""Side of what is decoded to see whether a slide is whole."""
+_PLAIN_TIFF = ("aperio", "generic-tiff", "ome-tiff", "tiff")
 _MANY_FILES = ("dicom", "mirax", "hamamatsu-vms", "hamamatsu-vmu")
 
 
@@ -43,6 +48,20 @@ def open_slide(path: str | Path, *, mpp: float | None = None) -> "Slide":
         HwsiError: SLIDE_MISSING, SLIDE_EMPTY, SLIDE_UNSUPPORTED, SLIDE_CORRUPT, MPP_INVALID (``mpp`` cannot be).
     """
     return Slide(Path(path), user_mpp=mpp)
+
+
+def _name(path: Path) -> str:
+    """The stem without ``.ome``; of a directory its name, also where it is given as ``.``.
+
+    It is text and names files: bytes that are no UTF-8 (old Windows shares) become the replacement character.
+    """
+    name = Path(os.path.abspath(path)).name or "slide" if path.is_dir() else _stem(path)
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _stem(path: Path) -> str:
+    stem = path.stem[: -len(".ome")] if path.stem.lower().endswith(".ome") else path.stem
+    return stem if stem.strip(".") else path.name
 
 
 def _reopen(path: Path, mpp: float | None) -> "Slide":
@@ -84,9 +103,12 @@ class Slide:
         self._mpp = resolve_mpp(user_mpp, info.mpp_hints)
         self.mpp_source = self._mpp.source
         self.warnings: tuple[str, ...] = self._mpp.warnings
-        self.name = path.name if path.is_dir() else path.stem.removesuffix(".ome").removesuffix(".OME")
+        self.name = _name(path)
         series = info.properties.get("openslide.quickhash-1", "") if info.vendor in _MANY_FILES else ""
-        self.slide_id = fingerprint(file, series)
+        try:
+            self.slide_id = fingerprint(file, series)
+        except OSError as error:
+            raise unreadable(path, error) from error
 
     @property
     def mpp_xy(self) -> tuple[float, float]:
@@ -185,6 +207,22 @@ class Slide:
             max(1, math.ceil(self.height0 * mpp_y / mpp - 1e-6)),
         )
         return self.read(0, 0, size, mpp)
+
+    def check(self) -> None:
+        """See that pixels are there: the file is not cut short, and samples of its finest and coarsest level decode.
+
+        Costs a few tiles. A slide that opens may still be damaged in between.
+
+        Raises:
+            HwsiError: SLIDE_CORRUPT.
+        """
+        if self.vendor in _PLAIN_TIFF:
+            check_whole(self.path)
+        for number in sorted({0, len(self.levels) - 1}):
+            level = self.levels[number]
+            w, h = min(_SAMPLE_PX, level.width), min(_SAMPLE_PX, level.height)
+            for share in (0.0, 0.5, 1.0):
+                self.read_level(number, int((level.width - w) * share), int((level.height - h) * share), w, h)
 
     def close(self) -> None:
         """Give the handles back; what was learnt at opening stays readable."""

@@ -2,26 +2,25 @@
 
 - The largest image of the file is the slide, with all its levels; other images are only named.
 - Tiled pages are read tile by tile (``tiles.py``); striped ones are decoded once and kept, up to a limit.
-- Samples may be interleaved, in planes of one page, or one page each (axes YXS, SYX, CYX, YX); 8 or 16 bits.
+- Samples may be interleaved, in planes of one page, or one page each (axes YXS, SYX, CYX, YX); up to 16 bits.
 """
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 
 from hwsi.errors import HwsiError, Reason
 from hwsi.slide.backend import Image, Level, SlideInfo, exact_downsample
-from hwsi.slide.mpp import MppHints, from_ome, from_resolution, ome_objective_power
-from hwsi.slide.tiles import MissingTile, TiledPage, corrupt, to_rgb
+from hwsi.slide.colour import Colour, UnknownPixels
+from hwsi.slide.mpp import MppHints, from_imagej, from_ome, from_resolution, ome_objective_power
+from hwsi.slide.tiff_file import BROKEN, open_tiff
+from hwsi.slide.tiles import MissingTile, TiledPage, corrupt, unreadable
 
 _MAX_STRIPED_PIXELS = 400_000_000
-
-_BROKEN = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RuntimeError, OSError)
-"""What tifffile raises over damaged tags, besides its own ``TiffFileError`` (a ValueError)."""
 
 
 class TiffBackend:
@@ -33,11 +32,13 @@ class TiffBackend:
         self._whole: dict[int, Image] = {}
         self.nbytes = 0
         try:
-            with tifffile.TiffFile(path) as tif:
+            with open_tiff(path) as tif:
                 self._learn(tif)
         except HwsiError:
             raise
-        except _BROKEN as error:
+        except UnknownPixels as error:
+            raise _unsupported(path, str(error), "save it as RGB") from error
+        except BROKEN as error:
             raise HwsiError(
                 Reason.SLIDE_CORRUPT,
                 f"{path.name} starts like a TIFF, but its tables cannot be read: {error}",
@@ -52,33 +53,38 @@ class TiffBackend:
         series = [s for s in tif.series if _is_picture(s)]
         if not series:
             shapes = ", ".join(f"{s.axes} {s.shape} {s.dtype}" for s in tif.series)
-            raise HwsiError(
-                Reason.SLIDE_UNSUPPORTED,
-                f"{self._path.name} holds no RGB or grey image of 8 or 16 bits ({shapes})",
-                "export an RGB image (brightfield) as a pyramidal TIFF",
-            )
+            if any(len(_squeezed(s.axes, s.shape)[0].strip("S")) > 2 for s in tif.series):
+                what = f"it holds a stack of planes, channels or times and no single RGB image ({shapes})"
+                raise _unsupported(self._path, what, "export one plane as an RGB image, best a pyramidal TIFF")
+            what = f"it holds no RGB or grey image of up to 16 bits ({shapes})"
+            raise _unsupported(self._path, what, "export an RGB image (brightfield) as a pyramidal TIFF")
         main = max(series, key=lambda s: s.keyframe.imagewidth * s.keyframe.imagelength)
         self._tiled: list[list[TiledPage] | None] = []
+        self._colours: list[Colour] = []
         self._keys: list[tuple[int, int]] = []  # of striped levels: series and level, to decode them later
         sizes: list[tuple[int, int]] = []
         for number, level in enumerate(main.levels):
-            pages = [page for page in level.pages if page is not None]
+            pages = list(level.pages)
+            if any(page is None or page.parent is not tif for page in pages):
+                raise _unsupported(self._path, "its image is spread over several files", "export it as one file")
             key = level.keyframe
             w, h = int(key.imagewidth), int(key.imagelength)
             if sizes and (w > sizes[-1][0] or h > sizes[-1][1]):
                 break
             if not key.is_tiled and w * h > _MAX_STRIPED_PIXELS:
-                raise HwsiError(
-                    Reason.SLIDE_UNSUPPORTED,
-                    f"{self._path.name} is not tiled and has {w} x {h} pixels: it would have to be held in memory",
-                    "save it as a tiled pyramidal TIFF",
-                )
+                what = f"it is not tiled and has {w} x {h} pixels, which would have to be held in memory"
+                raise _unsupported(self._path, what, "save it as a tiled pyramidal TIFF")
+            colour = Colour.of(key)
+            if colour.kind == "grey" and "C" in _squeezed(level.axes, level.shape)[0]:
+                colour = replace(colour, kind="rgb")  # three channels, each stored as grey
             sizes.append((w, h))
+            self._colours.append(colour)
             self._keys.append((tif.series.index(main), number))
             # a TiffFrame shares its first page's tags; as a page of its own it can decode
             self._tiled.append([TiledPage(p.aspage()) for p in pages] if key.is_tiled else None)
         ome = tif.ome_metadata or ""
-        hints = from_ome(ome, sizes[0]) + from_resolution(*_resolution(main.keyframe))
+        x, y, unit = _resolution(main.keyframe)
+        hints = from_ome(ome, sizes[0]) + from_imagej(x, y, tif.imagej_metadata or {}) + from_resolution(x, y, unit)
         power = ome_objective_power(ome)
         names = [s.name or f"image {k}" for k, s in enumerate(tif.series) if s is not main]
         self.info = SlideInfo(
@@ -93,13 +99,16 @@ class TiffBackend:
         """Pixels (h, w, 3); see :class:`hwsi.slide.backend.Backend`."""
         pages = self._tiled[level]
         if pages is None:
-            return self._striped(level)[y : y + h, x : x + w]
+            # copied: a view would keep the whole level in memory, and its reader could write into it
+            return self._striped(level)[y : y + h, x : x + w].copy()
         try:
             if len(pages) == 1:
                 return self._sparse(pages[0], x, y, w, h)
             return np.stack([self._sparse(page, x, y, w, h)[..., 0] for page in pages], axis=2)
         except ValueError as error:
             raise corrupt(self._path, error) from error
+        except OSError as error:
+            raise unreadable(self._path, error) from error
 
     def _sparse(self, page: TiledPage, x: int, y: int, w: int, h: int) -> Image:
         try:
@@ -112,13 +121,11 @@ class TiffBackend:
             if level not in self._whole:
                 number, depth = self._keys[level]
                 try:
-                    with tifffile.TiffFile(self._path) as tif:
+                    with open_tiff(self._path) as tif:
                         source: Any = tif.series[number].levels[depth]
-                        self._whole[level] = to_rgb(
-                            _samples_last(source.asarray(), source.axes),
-                            source.keyframe.photometric.name == "MINISWHITE",
-                        )
-                except _BROKEN as error:
+                        samples = _samples_last(source.asarray(), source.axes)
+                    self._whole[level] = self._colours[level].rgb(samples)
+                except BROKEN as error:
                     raise corrupt(self._path, error) from error
                 self.nbytes += self._whole[level].nbytes
             return self._whole[level]
@@ -150,7 +157,7 @@ def _is_picture(series: Any) -> bool:
     if np.dtype(series.dtype) not in (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.bool_)):
         return False
     return (
-        axes in ("YX",) or (axes in ("YXS", "SYX") and samples[0] <= 4) or (axes in ("CYX", "YXC") and samples == [3])
+        axes in ("YX",) or (axes in ("YXS", "SYX") and samples[0] <= 5) or (axes in ("CYX", "YXC") and samples == [3])
     )
 
 
@@ -177,3 +184,7 @@ def _resolution(page: Any) -> tuple[float, float, str]:
     unit = page.tags.get("ResolutionUnit")
     name = {2: "inch", 3: "centimeter"}.get(int(unit.value) if unit is not None else 2, "none")
     return ratio("XResolution"), ratio("YResolution"), name
+
+
+def _unsupported(path: Path, what: str, todo: str) -> HwsiError:
+    return HwsiError(Reason.SLIDE_UNSUPPORTED, f"{path.name} cannot be shown: {what}", todo)

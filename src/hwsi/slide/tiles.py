@@ -7,7 +7,7 @@
 - The pixels are the file's own. OpenSlide gives the same, except on a level whose size is no whole part of
   level 0: there it asks for a fraction of a pixel and interpolates, and this does not.
 
-Notation: T tiles of a page, S samples (1 grey, 3 RGB, 4 RGB and alpha).
+Notation: T tiles of a page.
 """
 
 import os
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from hwsi.errors import HwsiError, Reason
 from hwsi.slide.backend import Image
+from hwsi.slide.colour import Colour
 
 
 class MissingTile(Exception):
@@ -29,7 +30,8 @@ class TiledPage:
     """One tiled TIFF page.
 
     Args:
-        page: a ``tifffile.TiffPage``; its file may be closed afterwards.
+        page: a ``tifffile.TiffPage``; its file may be closed afterwards. Raises ValueError where it is no image
+            that can be shown.
 
     Attributes:
         width, height: in pixels.
@@ -47,7 +49,7 @@ class TiledPage:
         self.counts: NDArray[np.int64] = np.asarray(page.databytecounts, np.int64)
         self._decode = page.decode
         self._jpegtables = page.jpegtables
-        self._inverted = page.photometric.name == "MINISWHITE"
+        self._colour = Colour.of(page)
         if len(self.offsets) != self.cols * self.rows * self.planes or len(self.counts) != len(self.offsets):
             raise ValueError("the table of tiles does not fit the size of the image")
 
@@ -57,10 +59,11 @@ class TiledPage:
         Raises:
             MissingTile: it has no bytes.
             ValueError: it is cut short, or cannot be decoded.
+            OSError: the system cannot read the file.
         """
         step = self.cols * self.rows
         parts = [self._samples(fd, index + plane * step) for plane in range(self.planes)]
-        return to_rgb(parts[0] if self.planes == 1 else np.concatenate(parts[:4], axis=2), self._inverted)
+        return self._colour.rgb(parts[0] if self.planes == 1 else np.concatenate(parts, axis=2))
 
     def _samples(self, fd: int, index: int) -> NDArray[Any]:
         n = int(self.counts[index])
@@ -91,44 +94,19 @@ class TiledPage:
         return out
 
 
-def to_rgb(samples: NDArray[Any], inverted: bool = False) -> Image:
-    """(h, w, S) of 8 or 16 bits to (h, w, 3) uint8 RGB over white.
-
-    Raises:
-        ValueError: neither 8 nor 16 bits, or not 1 to 4 samples.
-    """
-    if samples.ndim == 2:
-        samples = samples[..., None]
-    if samples.dtype == np.uint16:
-        samples = (samples // 257).astype(np.uint8)
-    if samples.dtype == np.bool_:
-        samples = samples.astype(np.uint8) * np.uint8(255)
-    if samples.dtype != np.uint8 or not 1 <= samples.shape[2] <= 4:
-        raise ValueError(f"{samples.shape[2]} samples of {samples.dtype} are no RGB image")
-    if inverted:
-        samples = ~samples
-    match samples.shape[2]:
-        case 3:
-            return samples
-        case 4:
-            return over_white(samples)
-        case _:
-            return np.repeat(samples[..., :1], 3, axis=2)
-
-
-def over_white(rgba: Image) -> Image:
-    """(h, w, 4) with straight alpha to (h, w, 3) over white."""
-    alpha = rgba[..., 3:]
-    if alpha.min(initial=255) == 255:
-        return np.ascontiguousarray(rgba[..., :3])
-    a = alpha.astype(np.uint16)
-    return ((rgba[..., :3] * a + 255 * (255 - a) + 127) // 255).astype(np.uint8)
-
-
 def corrupt(path: Path, detail: object) -> HwsiError:
     """The refusal of a file that opened, but whose pixels cannot be read."""
     return HwsiError(
         Reason.SLIDE_CORRUPT,
         f"the pixels of {path.name} cannot be read: {detail}",
         "the file is damaged or was copied only in part: copy it again from the scanner or archive",
+    )
+
+
+def unreadable(path: Path, error: OSError) -> HwsiError:
+    """The refusal of a file that the system cannot read at present; it may be whole (a share that went away)."""
+    return HwsiError(
+        Reason.SLIDE_MISSING,
+        f"{path.name} cannot be read: {error.strerror or error}",
+        "check the drive or network share that holds it, and run again",
     )
