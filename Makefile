@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 demo: env
-	$(BIN)/hwsi demo --out demo
+	$(BIN)/hwsi demo -o demo
 
 test: env
 	$(BIN)/python -m pytest -m "not slow" -n 2

@@ -99,6 +99,7 @@ def test_kept_sets_hold_the_ancestors_of_what_they_hold(seed):
     marginals(parent, nodes, value)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-200, 0), min_size=2, max_size=6))
 def test_option_probabilities_sum_to_one_and_agree_with_the_odds(log_p):
     log_p = np.array(log_p)

@@ -89,6 +89,51 @@ def test_evidence_is_what_deletion_says(nano, features, session, closed):
     assert cached[1:].tolist() == pytest.approx(want, abs=1e-4)
 
 
+def test_evidence_does_not_leak_through_the_slides_own_token(nano, features, session):
+    """The slide's vector is made of all tissue; what a region is worth must not depend on it, though answers do."""
+    from dataclasses import replace
+
+    other = Session(*nano, replace(features, slide={"slide-nano": -3 * features.slide["slide-nano"]}))
+    said = session._say("What is seen in R1?", 6, None)
+    members = np.ones((1, len(said.ids)), bool)
+    everything = session._everything[None]
+    assert not np.allclose(session._score_answer(said, everything), other._score_answer(said, everything), atol=1e-3)
+    a, b = session._worth(said, members), other._worth(said, members)
+    assert a.nodes.tolist() == b.nodes.tolist()
+    assert np.allclose(a.worth, b.worth, atol=1e-5)
+    assert np.ptp(a.worth) > 1e-3
+
+
+def test_a_region_is_worth_what_slides_without_it_say(nano, features, session):
+    """The whole way by full passes without a cache: tokens of the slide and of the region deleted by the mask."""
+    model, processor = nano
+    prefix, said = session._slide_prefix, session._say("What is seen in R1?", 6, None)
+    node, parent = prefix.row["token_node"], prefix.row["node_parent"]
+    region = next(i for i, n in enumerate(prefix.layout.nodes) if n.label == "R2" and n.scale == "region")
+    from hwsi.model.attention import leave_out
+
+    stays = leave_out(node, parent, torch.tensor([region]))
+
+    def value(keep):
+        batch = processor.pad([prefix.row])
+        suffix = torch.tensor([said.question + said.ids])
+        size, length = len(prefix), suffix.shape[1]
+        batch["input_ids"] = torch.cat([batch["input_ids"], suffix], 1)
+        batch["token_node"] = torch.cat([batch["token_node"], torch.zeros_like(suffix)], 1)
+        batch["segment_ids"] = torch.cat([batch["segment_ids"], torch.ones_like(suffix)], 1)
+        mask = torch.cat([keep & (node != 1), torch.ones(length, dtype=torch.bool)])
+        batch["attention_mask"], batch["position_ids"] = mask.long()[None], torch.arange(size + length)[None]
+        with torch.no_grad():
+            log_p = model(**batch).logits.float().log_softmax(-1)[0]
+        at = size + len(said.question)
+        return float(np.mean([log_p[at + i - 1, t] for i, t in enumerate(said.ids)]))
+
+    everything, nothing = torch.ones_like(stays), node == 0
+    last, first = value(everything) - value(stays), value(~stays | nothing) - value(nothing)
+    worth = session._worth(said, np.ones((1, len(said.ids)), bool))
+    assert worth.worth[worth.nodes.tolist().index(region), 0] == pytest.approx((last + first) / 2, abs=1e-4)
+
+
 def test_the_same_question_gives_the_same_bytes(nano, features, session, closed):
     again = Session(*nano, features, weights_sha256="0" * 64).ask(*CLOSED)
     assert json.dumps(again.to_dict()) == json.dumps(closed.to_dict())

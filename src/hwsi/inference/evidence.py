@@ -3,6 +3,8 @@
 - The worth of a node is the mean of two marginal contributions: what the answer loses when the node and all below it
   are left out of the whole slide, and what it gains when they are added to nothing but their ancestors. The first
   alone finds nothing in a tumour of two hundred equal patches, the second alone nothing that works only together.
+- All of it is measured on the slide without its own token. That token is made of all tissue, and each region has
+  read it: as long as it is there, leaving a region out leaves most of what the region says behind.
 - Coarse to fine: all regions, then the patches of the leading regions, then the cells of the leading patches.
 - Leaving out means hiding from the question over the cached prefix; kept sets always hold the ancestors of what
   they hold, so with ``visual_mixing`` none or hier this equals deleting it.

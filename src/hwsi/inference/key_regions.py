@@ -20,7 +20,7 @@ Int = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
 MAX_REGIONS = 64
-"""As many as the embedded model was taught to cite by name."""
+"""As many as have a label of their own in the embedded model's tokenizer, and as its 4096 tokens have room for."""
 
 
 def key_regions(features: SlideFeatures, encoder: str, budget: int = MAX_REGIONS) -> SlideFeatures:

@@ -7,6 +7,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -30,6 +31,7 @@ from hwsi.inference.report import Report, Statement, citations, sentences
 from hwsi.inference.streaming import Pieces, speak, token_ends
 from hwsi.inference.tasks import CAPTION_PROMPT, REPORT_PROMPT
 from hwsi.inference.tissue import EvidenceMaker, quality_warnings
+from hwsi.model.attention import SLIDE_NODE
 from hwsi.model.modeling import HwsiForConditionalGeneration
 from hwsi.model.processor import HwsiProcessor
 from hwsi.model.scoring import PrefixCache, prefill, score
@@ -134,7 +136,8 @@ class Session:
         self.features = features
         self.slide = slide
         self._model, self._processor = model, processor
-        self._prefix: PrefixCache = prefill(model, processor, processor.prefix(features))
+        self._slide_prefix = processor.prefix(features)
+        self._prefix: PrefixCache = prefill(model, processor, self._slide_prefix)
         # every row of a pass has its own copy of the slide's cache: a long prefix is copied less often at a time
         self._batch = max(4, min(32, BATCH_TOKENS // len(self._prefix)))
         self._tissue = EvidenceMaker(features.hierarchy, self._prefix.layout.nodes)
@@ -259,7 +262,7 @@ class Session:
             stream(text)
         worth = None
         if evidence:
-            worth = weigh(self._parents, lambda m: log_odds(scored(self._tokens(m)), chosen)[:, None])
+            worth = weigh(self._parents, lambda m: log_odds(scored(self._tokens(m), self._parts), chosen)[:, None])
         length = len(self._processor.answer(text))
         return Answer(
             question=question,
@@ -273,17 +276,17 @@ class Session:
             warnings=self.warnings,
         )
 
-    def _options(self, question: str, options: tuple[str, ...]) -> Callable[[torch.Tensor], Float64]:
+    def _options(self, question: str, options: tuple[str, ...]) -> Callable[..., Float64]:
         """What scores the options: keep masks (B, P) over prefix tokens -> summed log-probabilities (B, C)."""
         ids = self._processor.question(question, options)
         answers = [self._processor.answer(option) for option in options]
         self._check_room(len(ids) + max(map(len, answers)))
         suffixes, mask = _pad([ids + a for a in answers])
 
-        def scored(keep: torch.Tensor) -> Float64:
+        def scored(keep: torch.Tensor, prefix: PrefixCache = self._prefix) -> Float64:
             n, c = len(keep), len(options)
             rows = suffixes.repeat(n, 1), mask.repeat(n, 1), keep.repeat_interleave(c, 0)
-            token = score(self._model, self._prefix, *rows, batch_size=self._batch)
+            token = score(self._model, prefix, *rows, batch_size=self._batch)
             return _array(token[:, len(ids) :].sum(1).reshape(n, c))
 
         return scored
@@ -297,10 +300,15 @@ class Session:
         speak(self._model, self._prefix, ids, pieces, max_new_tokens=max_new_tokens)
         return _Said(ids, pieces.ids, pieces.text)
 
-    def _score_answer(self, said: _Said, keep: torch.Tensor) -> Float64:
+    @cached_property
+    def _parts(self) -> PrefixCache:
+        """The slide read without its own token: what evidence is measured on (``evidence.py`` says why)."""
+        return prefill(self._model, self._processor, self._slide_prefix, hidden=[SLIDE_NODE])
+
+    def _score_answer(self, said: _Said, keep: torch.Tensor, prefix: PrefixCache | None = None) -> Float64:
         """Log-probabilities (B, T) of the answer's tokens under keep masks (B, P)."""
         suffix = torch.tensor([said.question + said.ids])
-        token = score(self._model, self._prefix, suffix, None, keep, batch_size=self._batch)
+        token = score(self._model, prefix or self._prefix, suffix, None, keep, batch_size=self._batch)
         return _array(token[:, len(said.question) :])
 
     def _seen_and_blind(self, said: _Said) -> tuple[Float64, Float64]:
@@ -312,7 +320,11 @@ class Session:
     def _worth(self, said: _Said, members: Bool, *, lead: int = 4) -> Worth:
         """Worth of nodes to the units; ``members`` (U, T) says which tokens are whose."""
         shares = members / np.maximum(members.sum(1, keepdims=True), 1)
-        return weigh(self._parents, lambda m: self._score_answer(said, self._tokens(m)) @ shares.T, lead=lead)
+
+        def value(nodes: Bool) -> Float64:
+            return np.asarray(self._score_answer(said, self._tokens(nodes), self._parts) @ shares.T)
+
+        return weigh(self._parents, value, lead=lead)
 
     def _evidence(self, worth: Worth | None, unit: int, supports: str, limit: int) -> tuple[Evidence, ...]:
         if worth is None:
@@ -335,8 +347,9 @@ class Session:
         return np.asarray(self._prefix.node_parent.cpu().numpy(), np.int64)
 
     def _tokens(self, nodes: Bool) -> torch.Tensor:
-        """Keep masks over nodes (B, N) as keep masks over prefix tokens (B, P)."""
-        return torch.from_numpy(nodes)[:, self._prefix.token_node.cpu()]
+        """Keep masks over nodes (B, N) as keep masks over prefix tokens (B, P), the slide's own token left out."""
+        node = self._prefix.token_node.cpu()
+        return torch.from_numpy(nodes)[:, node] & (node != SLIDE_NODE)
 
     def _check_room(self, tokens: int) -> None:
         room = int(self._processor.tokenizer.model_max_length)

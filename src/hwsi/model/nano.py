@@ -1,7 +1,7 @@
 """The embedded model: small enough to travel inside the package and to answer on one core.
 
-A Qwen2-type language model of 3.1 million parameters, trained from scratch on phantom slides, with a visual
-part of 0.7 million. It knows synthetic tissue only.
+A Qwen2-type language model of 2.1 million parameters and its vocabulary, trained from scratch on phantom slides,
+with a visual part of 0.7 million. It knows synthetic tissue only.
 """
 
 # mypy: disable-error-code="no-untyped-call"

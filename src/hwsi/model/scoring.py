@@ -62,9 +62,18 @@ class PrefixCache:
 
 
 @torch.inference_mode()
-def prefill(model: HwsiForConditionalGeneration, processor: HwsiProcessor, prefix: SlidePrefix) -> PrefixCache:
-    """Read a slide's prefix once."""
+def prefill(
+    model: HwsiForConditionalGeneration, processor: HwsiProcessor, prefix: SlidePrefix, *, hidden: Sequence[int] = ()
+) -> PrefixCache:
+    """Read a slide's prefix once.
+
+    Args:
+        hidden: nodes whose own tokens nobody sees, neither the prefix nor, if ``keep`` says so too, a question; unlike
+            with ``keep`` alone their descendants have not read them and may stay.
+    """
     inputs = processor.pad([prefix.row]).to(model.device)
+    if hidden:
+        inputs["attention_mask"] &= ~torch.isin(inputs["token_node"], torch.tensor(hidden, device=model.device))
     past = model(**inputs, use_cache=True, logits_to_keep=1).past_key_values
     return PrefixCache(
         past=past,

@@ -69,7 +69,7 @@ _FACTS: dict[str, tuple[str, ...]] = {
         "In the stroma there are {v} inflammatory cells.",
     ),
     "inflammatory": ("Among them {v} predominate.", "Most of them are {v}.", "They are mostly {v}."),
-    "focality": ("The tumour forms {v}.", "There is {v} of tumour.", "The tumour lies in {v}."),
+    "focality": ("The tumour forms {v}.", "The tumour grows as {v}.", "The tumour lies in {v}."),
     "extent": ("It takes {v} of the tissue.", "The tumour takes {v} of the tissue.", "Tumour is {v} of the tissue."),
     "neoplastic": (
         "There is no tumour on this slide.",

@@ -26,6 +26,7 @@ NUMBERS = {
 BOTH: dict[str, tuple[Any, ...]] = {
     "nucleoli": (False, True), "necrosis": (False, True), "keratin": (False, True), "mucin": (False, True),
     "vascular_invasion": (False, True), "inflammatory": ("lymphocytes", "plasma cells"), "til": (0, 1, 2),
+    "germinal": (False, True), "goblet_cells": (0, 1),
     "pattern": PATTERNS[1:], "content": CONTENTS,
     "tubule_score": (1, 2, 3), "pleomorphism_score": (1, 2, 3), "mitosis_score": (1, 2, 3),
 }  # fmt: skip

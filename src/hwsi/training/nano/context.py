@@ -205,6 +205,15 @@ def load_examples(cohort: Path, features: Path) -> list[Example]:
     return found
 
 
+@torch.no_grad()
+def measure(model: ContextTrainee, examples: list[Example]) -> tuple[dict[str, float], dict[str, float]]:
+    """Accuracy of what is read from slide vectors and from region vectors."""
+    regions, slides = model.vectors(examples)
+    of_slides = {k: torch.cat([e.slide_kinds[k] for e in examples]) for k in SLIDE}
+    of_regions = {k: torch.cat([e.region_kinds[k] for e in examples]) for k in BOTH}
+    return model.read_slide.accuracy(slides, of_slides), model.read_region.accuracy(regions, of_regions)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -231,15 +240,15 @@ def main() -> None:
         total = torch.stack([WEIGHTS.get(k, 1.0) * v for k, v in found.items()]).sum()
         return total, {k: float(v.detach()) for k, v in found.items()}
 
+    def mean(found: dict[str, float]) -> float:
+        return round(sum(found.values()) / max(1, len(found)), 3)
+
     def evaluate() -> dict[str, Any]:
         if not test:
             return {}
-        with torch.no_grad():
-            regions, slides = model.vectors(test)
-        kinds = {k: torch.cat([e.slide_kinds[k] for e in test]) for k in SLIDE}
-        of_regions = {k: torch.cat([e.region_kinds[k] for e in test]) for k in BOTH}
-        read = model.read_region.accuracy(regions, of_regions)
-        return {**model.read_slide.accuracy(slides, kinds), "regions": sum(read.values()) / max(1, len(read))}
+        (slides, regions), seen = measure(model, test), measure(model, train[: 2 * len(test)])
+        means = {"slides": mean(slides), "regions": mean(regions)}
+        return slides | means | {"trained_slides": mean(seen[0]), "trained_regions": mean(seen[1])}
 
     fit(
         model, loss_of, Plan(args.steps, args.lr, seed=args.seed), args.out,

@@ -2,11 +2,14 @@
 
 - Wording and order of choices are drawn anew at every visit; which of them stands there never follows from the answer.
 - A closed question is asked with its options or, less often, without: then the answer is the same words.
-- Places are written as the labels of the slide's own tree (``R3``); a region without tissue has none.
+- Places are written as the labels of the slide's own tree (``R3``). Nothing is told of a region that cannot be seen:
+  one that the tissue finder left out, or that an artefact covers (asked about it, the model has to refuse).
 - The wordings kept for test cohorts (the last template of a kind) are never drawn.
-- Within organ and kind a rare answer is drawn as often as a frequent one: no wording is worth a guess.
+- Within organ and kind a rare answer is drawn as often as a frequent one: no wording is worth a guess. But a handful
+  of slides is not asked the same at every visit: that would be learned by heart.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -18,10 +21,17 @@ from hwsi.hierarchy.tree import Hierarchy
 from hwsi.inference.tasks import CAPTION_PROMPT, REPORT_PROMPT
 from hwsi.model.prompt import question_text
 from hwsi.phantom.questions import region_text
-from hwsi.phantom.truth import fill_labels
+from hwsi.phantom.truth import QUADRANTS, fill_labels
 from hwsi.phantom.wordings import KINDS
+from hwsi.training.nano.symmetry import turn_quarter
 
 Dialogue = list[dict[str, str]]
+
+COVERED = 0.6
+"""With more of its tissue under artefacts a region is refused, see ``phantom/questions.py``."""
+_LEAST_COUNT = 6
+_TOLD = 0.6  # of the visits: a report is as long as all questions of a visit together
+_REGION_SENTENCE = re.compile(r" ?\{R:(\d+),(\d+)\}: [^.]*\.")
 
 
 def labels_of(tree: Hierarchy) -> dict[tuple[int, int], str]:
@@ -40,20 +50,30 @@ class Teacher:
     Args:
         truth: ``NAME.truth.json``. tree: of the slide's features.
         counts: of the cohort, see :func:`answer_counts`.
+        code: how the slide was turned (``symmetry.py``); quarters of it change their names.
     """
 
-    def __init__(self, truth: dict[str, Any], tree: Hierarchy, counts: Counter[tuple[str, str, str]]) -> None:
-        self.truth = truth
+    def __init__(
+        self, truth: dict[str, Any], tree: Hierarchy, counts: Counter[tuple[str, str, str]], code: int = 0
+    ) -> None:
+        self.truth, self._code = truth, code
         known = labels_of(tree)
         self._label = lambda row, col: known.get((row, col))
+        covered = {(r, c) for r, c in (d["grid"] for d in truth["regions"] if d["attrs"]["covered_fraction"] > COVERED)}
+        self._seen = known.keys() - covered
         self.questions = [q for q in truth["questions"] if self._can_be_asked(q, known)]
-        rarity = [1 / counts.get((truth["organ"], q["kind"], q["answer"]), 20) for q in self.questions]
-        self._chance = np.array(rarity) / np.sum(rarity)
+        many = [counts.get((truth["organ"], q["kind"], q["answer"]), 20) for q in self.questions]
+        rarity = 1 / np.maximum(many, _LEAST_COUNT)
+        self._chance = rarity / rarity.sum()
+        self.report = _REGION_SENTENCE.sub(
+            lambda m: m[0] if (int(m[1]), int(m[2])) in self._seen else "", truth["report"]
+        )
 
-    @staticmethod
-    def _can_be_asked(question: dict[str, Any], known: dict[tuple[int, int], str]) -> bool:
-        # a question about a region that our own tissue finder left out has no region to look at
-        return "{R:" not in question["question"] or all((int(r), int(c)) in known for r, c in question["regions"])
+    def _can_be_asked(self, question: dict[str, Any], known: dict[tuple[int, int], str]) -> bool:
+        if "{R:" not in question["question"]:
+            return True
+        regions = {(int(r), int(c)) for r, c in question["regions"]}
+        return regions <= (self._seen if question["kind"] == "describe" else known.keys())
 
     def _fill(self, text: str) -> str:
         return fill_labels(text, self._label)
@@ -62,8 +82,9 @@ class Teacher:
         """``n`` dialogues: questions without repetition, and now and then the report or the caption."""
         picked = rng.choice(len(self.questions), min(n, len(self.questions)), replace=False, p=self._chance)
         found = [self._question(self.questions[int(i)], rng) for i in picked]
-        found.append(_turns(CAPTION_PROMPT, self._fill(self.truth["caption"])))
-        found.append(_turns(REPORT_PROMPT, self._fill(self.truth["report"])))
+        for prompt, text in ((CAPTION_PROMPT, self.truth["caption"]), (REPORT_PROMPT, self.report)):
+            if rng.random() < _TOLD:
+                found.append(_turns(prompt, self._fill(text)))
         return found
 
     def _question(self, q: dict[str, Any], rng: np.random.Generator) -> Dialogue:
@@ -78,7 +99,10 @@ class Teacher:
         choices = [q["choices"][int(i)] for i in rng.permutation(len(q["choices"]))]
         if choices and rng.random() < 0.25:
             choices = []
-        return _turns(question_text(self._fill(text), choices or None), self._fill(str(q["answer"])))
+        answer = str(q["answer"])
+        if answer in QUADRANTS:
+            answer = turn_quarter(answer, self._code)
+        return _turns(question_text(self._fill(text), choices or None), self._fill(answer))
 
 
 def _label_in(text: str) -> str:

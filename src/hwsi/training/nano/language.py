@@ -1,10 +1,16 @@
 """Step 5: CCAF, projectors and the language model, end to end on questions, descriptions and reports.
 
 - One row is one slide with many independent questions behind it: the slide is read once for all of them.
-- Parts of the slide are hidden from the questions at random (whole regions, single patches, now and then
-  everything), so that leaving tissue out at inference asks for something the model has learned, and so that
-  what it says without a slide is the honest prior.
-- Every answer counts by the square root of its length: a report does not drown the yes and the no.
+- No visit shows a slide as the last one did: it is turned, other patches stand for a region, and some patches are
+  missing from what its region and slide vectors are made of. A few hundred slides would else be learned by heart.
+- Parts of the slide are hidden at random (whole regions, single patches, now and then everything), so that
+  leaving tissue out at inference asks for something the model has learned, and so that what it says without a
+  slide is the honest prior.
+- Often the slide's own token is hidden too: it sums up all tissue, and a model that reads nothing else could
+  point at none.
+- CCAF is told directly what its cells are (``cell_truth.py``): the language loss alone reaches it through one token
+  in hundreds.
+- Every answer counts by the fourth root of its length: a report does not drown the yes and the no.
 
 Run: ``python -m hwsi.training.nano.language COHORT FEATURES CONTEXT_RUN OUT``
 """
@@ -16,50 +22,87 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from hwsi.encoders.region_nano import build as build_region
 from hwsi.encoders.slide_nano import build as build_slide
 from hwsi.features import SlideFeatures, read_features
-from hwsi.model.attention import leave_out
+from hwsi.inference.tasks import CAPTION_PROMPT, REPORT_PROMPT
+from hwsi.model.attention import SLIDE_NODE, leave_out
 from hwsi.model.modeling import HwsiForConditionalGeneration
 from hwsi.model.nano import build_nano
 from hwsi.model.processor import HwsiProcessor, SlidePrefix
+from hwsi.model.prompt import question_text
 from hwsi.model.tokenizer import train_nano_tokenizer
 from hwsi.phantom.wordings import all_texts
+from hwsi.training.nano.cell_truth import CellReader, attach, truth_of
 from hwsi.training.nano.cohort import CohortSlide, held_out, read_cohort
-from hwsi.training.nano.context import example
+from hwsi.training.nano.context import Example, example, turn
 from hwsi.training.nano.dialogues import Teacher, answer_counts
 from hwsi.training.nano.loop import Plan, fit
+from hwsi.training.nano.symmetry import turn_features
 
 
-def with_context(slide: CohortSlide, features: SlideFeatures, region: Any, whole: Any) -> SlideFeatures:
+def with_context(features: SlideFeatures, e: Example, region: Any, whole: Any) -> SlideFeatures:
     """The features of a slide with the region and slide vectors of newly trained encoders."""
-    e = example(slide, features)
     regions = region.encode(e.patches, e.mask, e.row_col)
     vector = whole.encode(regions[None], torch.ones(1, len(regions), dtype=torch.bool), e.mm[None])[0]
     return replace(features, region={"region-nano": regions.numpy()}, slide={"slide-nano": vector.numpy()})
 
 
+class Views:
+    """A slide as a visit sees it."""
+
+    def __init__(self, slide: CohortSlide, features: SlideFeatures, region: Any, whole: Any) -> None:
+        self._features, self._example = features, example(slide, features)
+        self._region, self._whole = region, whole
+
+    def plain(self) -> SlideFeatures:
+        """As at inference."""
+        return with_context(self._features, self._example, self._region, self._whole)
+
+    def draw(self, rng: np.random.Generator) -> tuple[SlideFeatures, int, NDArray[np.float32] | None]:
+        """Features of the slide turned by a code, the code, and a random relevance of its patches or None."""
+        code = int(rng.integers(8))
+        e = turn(self._example, code)
+        stay = torch.from_numpy(rng.random(tuple(e.mask.shape)) >= rng.uniform(0, 0.5))
+        some = e.mask & stay
+        e = replace(e, mask=torch.where(some.any(1, keepdim=True), some, e.mask))
+        seen, old_region = turn_features(self._features, code)
+        seen = with_context(seen, e, self._region, self._whole)
+        seen = replace(seen, region={name: v[old_region] for name, v in seen.region.items()})
+        relevance = rng.random(len(seen.hierarchy.patches)).astype(np.float32) if rng.random() < 0.5 else None
+        return seen, code, relevance
+
+
 def hidden(prefix: SlidePrefix, rng: np.random.Generator) -> Tensor:
-    """(T,) bool, True where a prefix token stays for the questions: most often all of them."""
+    """(T,) bool, True where a prefix token stays: most often all of them, or the upper part of the tree.
+
+    Among few tokens the one that matters is found sooner than among three hundred, and evidence asks for just such
+    sets: the ancestors of a node, without and with it.
+    """
     node, parent = prefix.row["token_node"], prefix.row["node_parent"]
-    luck = rng.random()
-    if luck < 0.5:
-        return torch.ones_like(node, dtype=torch.bool)
-    if luck < 0.58:
-        return node == 0
     scales = np.array([n.scale for n in prefix.layout.nodes])
-    out = np.zeros(len(scales), bool)
-    out |= (scales == "region") & (rng.random(len(scales)) < rng.uniform(0, 0.8))
-    out |= (scales == "patch") & (rng.random(len(scales)) < rng.uniform(0, 0.8))
-    out |= (scales == "cell") & (rng.random(len(scales)) < rng.uniform(0, 0.8))
-    return leave_out(node, parent, torch.from_numpy(np.flatnonzero(out)))
+    without_summary = node != SLIDE_NODE
+    luck = rng.random()
+    for share, upper in ((0.06, ()), (0.18, ("slide",)), (0.3, ("slide", "region"))):
+        if luck < share:
+            return torch.from_numpy(np.isin(scales, ("text", *upper)))[node]
+    if luck < 0.4:
+        return without_summary
+    if luck < 0.6:
+        out = np.zeros(len(scales), bool)
+        for scale in ("region", "patch", "cell"):
+            out |= (scales == scale) & (rng.random(len(scales)) < rng.uniform(0, 0.8))
+        stay = leave_out(node, parent, torch.from_numpy(np.flatnonzero(out)))
+        return stay & without_summary if luck < 0.5 else stay
+    return torch.ones_like(node, dtype=torch.bool)
 
 
 def answer_loss(model: HwsiForConditionalGeneration, batch: dict[str, Tensor]) -> tuple[Tensor, float]:
-    """Loss over the answers of a batch, and the share of answer tokens that were predicted right."""
+    """Loss over the answers of a batch, and the share of answers of which every token was predicted right."""
     labels = batch.pop("labels")
     segments = batch["segment_ids"]
     states = model.model(**batch, use_cache=False).last_hidden_state
@@ -67,17 +110,17 @@ def answer_loss(model: HwsiForConditionalGeneration, batch: dict[str, Tensor]) -
     known = target >= 0
     logits = model.lm_head(states[:, :-1][known])
     each = F.cross_entropy(logits, target[known], reduction="none")
-    # one number per (row, segment), to weigh answers by the square root of their length
+    # one number per (row, segment), to weigh answers by the fourth root of their length
     key = (torch.arange(len(segments))[:, None] * 10_000 + segments[:, 1:])[known]
     _, of, length = torch.unique(key, return_inverse=True, return_counts=True)
-    weight = length[of].float().rsqrt()
-    right = (logits.argmax(-1) == target[known]).float().mean()
-    return (each * weight).sum() / weight.sum(), float(right)
+    weight = length[of].float() ** -0.75
+    wrong = torch.zeros(len(length)).index_add_(0, of, (logits.argmax(-1) != target[known]).float())
+    return (each * weight).sum() / weight.sum(), float((wrong == 0).float().mean())
 
 
 def texts_of(cohort: list[CohortSlide]) -> list[str]:
     """All words that nano may read or write."""
-    found = all_texts()
+    found = [*all_texts(), REPORT_PROMPT, CAPTION_PROMPT, question_text("", ["", ""])]
     for slide in cohort:
         truth = slide.truth()
         found += [truth["report"], truth["caption"], *(r["sentence"] for r in truth["regions"])]
@@ -104,45 +147,52 @@ def main() -> None:
     region = build_region(args.context_run / "region.safetensors")
     whole = build_slide(args.context_run / "slide.safetensors")
     counts = answer_counts(s.truth() for s in slides)
-    prefixes, teachers = [], []
+    views, truths = [], []
     for slide in slides:
-        features = read_features(args.features / "features" / f"{slide.name}.h5")
-        features = with_context(slide, features, region, whole)
-        prefixes.append(processor.prefix(features))
-        teachers.append(Teacher(slide.truth(), features.hierarchy, counts))
+        features = attach(read_features(args.features / "features" / f"{slide.name}.h5"), slide.patches())
+        views.append(Views(slide, features, region, whole))
+        truths.append(slide.truth())
+    trainee = CellReader(model)
     test_mask = held_out(s.patient for s in slides)
     train, test = np.flatnonzero(~test_mask), np.flatnonzero(test_mask)
     print(f"{len(train)} slides to train on, {len(test)} held out; {len(tokenizer)} words", flush=True)
 
-    def batch_of(rows: np.ndarray[Any, Any], rng: np.random.Generator, *, hide: bool) -> dict[str, Tensor]:
-        made, keep = [], []
+    def batch_of(
+        rows: np.ndarray[Any, Any], rng: np.random.Generator, *, learn: bool
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        made, keep, cells = [], [], []
         for i in rows:
-            dialogues = teachers[i].draw(rng, args.questions)
-            made.append(processor.encode(prefixes[i], dialogues))
-            keep.append(hidden(prefixes[i], rng) if hide else torch.ones(len(prefixes[i]), dtype=torch.bool))
+            seen, code, relevance = views[i].draw(rng) if learn else (views[i].plain(), 0, None)
+            prefix = processor.prefix(seen, relevance=relevance)
+            teacher = Teacher(truths[i], seen.hierarchy, counts, code)
+            made.append(processor.encode(prefix, teacher.draw(rng, args.questions)))
+            cells.append(truth_of(seen, prefix.layout.patches))
+            keep.append(hidden(prefix, rng) if learn else torch.ones(len(prefix), dtype=torch.bool))
         batch = dict(processor.pad(made))
         for row, stays in zip(batch["attention_mask"], keep, strict=True):
             row[: len(stays)] = stays.long()
-        return batch
+        return batch, torch.cat(cells)
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([args.seed, step])
-        loss, right = answer_loss(model, batch_of(rng.choice(train, args.rows, replace=False), rng, hide=True))
-        return loss, {"right": right}
+        batch, cells = batch_of(rng.choice(train, args.rows, replace=False), rng, learn=True)
+        loss, right = answer_loss(model, batch)
+        of_cells = trainee.loss(cells)
+        return loss + of_cells, {"right": right, "cells": float(of_cells.detach())}
 
     def evaluate() -> dict[str, Any]:
         if not len(test):
             return {}
         with torch.no_grad():
             found = [
-                answer_loss(model, batch_of(np.array([i]), np.random.default_rng([7, int(i)]), hide=False))
+                answer_loss(model, batch_of(np.array([i]), np.random.default_rng([7, int(i)]), learn=False)[0])
                 for i in test
             ]
         loss, right = (float(np.mean([float(f[k]) for f in found])) for k in (0, 1))
         return {"loss": round(loss, 4), "right": round(right, 4)}
 
     fit(
-        model, loss_of, Plan(args.steps, args.lr, seed=args.seed), args.out,
+        trainee, loss_of, Plan(args.steps, args.lr, seed=args.seed), args.out,
         evaluate=evaluate, evaluate_every=max(1, args.steps // 10),
     )  # fmt: skip
     save_model(model, processor, args.out / "model")

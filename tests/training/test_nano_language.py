@@ -1,0 +1,267 @@
+"""What the language model of nano is shown and told: turned slides, hidden tokens, dialogues, the loss."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from hwsi.features import SlideFeatures
+from hwsi.hierarchy.labels import region_label
+from hwsi.hierarchy.tree import Cells, Hierarchy, Patches, Regions
+from hwsi.inference.tasks import REPORT_PROMPT
+from hwsi.model.attention import SLIDE_NODE
+from hwsi.model.nano import build_nano
+from hwsi.model.processor import HwsiProcessor
+from hwsi.model.tokenizer import train_nano_tokenizer
+from hwsi.phantom.truth import QUADRANTS
+from hwsi.phantom.wordings import REFUSAL
+from hwsi.training.nano.dialogues import Teacher
+from hwsi.training.nano.language import answer_loss, hidden
+from hwsi.training.nano.symmetry import turn_features, turn_quarter
+
+SIDE, REGION0, PATCH0 = 4, 512, 128
+WIDTH0, HEIGHT0 = 1000, 1500
+
+
+def slide(seed: int = 0) -> SlideFeatures:
+    """2 x 3 regions, the one at (1, 0) without tissue; three cells in every patch."""
+    rng = np.random.default_rng(seed)
+    grid = np.array([(r, c) for r in range(3) for c in range(2) if (r, c) != (1, 0)], np.int64)
+    n = len(grid)
+    xy = grid[:, ::-1] * REGION0
+    one, none = np.ones(n, np.float32), np.zeros(n, np.float32)
+    regions = Regions(xy=xy, size0=REGION0, grid=grid, tissue=one, focus=one, pen=none, padded=none > 0)
+    parent = np.repeat(np.arange(n), SIDE**2)
+    row_col = np.tile(np.stack(np.divmod(np.arange(SIDE**2), SIDE), 1), (n, 1)).astype(np.int64)
+    patch_xy = xy[parent] + row_col[:, ::-1] * PATCH0
+    background = (patch_xy >= (WIDTH0, HEIGHT0)).any(1)
+    patches = Patches(
+        xy=patch_xy, size0=PATCH0, region=parent, row_col=row_col,
+        tissue=(~background).astype(np.float32), background=background,
+    )  # fmt: skip
+    owner = np.repeat(np.flatnonzero(~background), 3)
+    m = len(owner)
+    cells = Cells(
+        xy=(patch_xy[owner] + rng.uniform(1, PATCH0 - 1, (m, 2))).astype(np.float32), patch=owner,
+        contour_ptr=np.arange(m + 1) * 3, contour_xy=rng.uniform(0, 9, (3 * m, 2)).astype(np.float32),
+        type=rng.integers(0, 5, m), type_prob=np.ones(m, np.float32),
+    )  # fmt: skip
+    tree = Hierarchy(WIDTH0, HEIGHT0, 0.5, REGION0, PATCH0, 0.5, regions, patches, cells)
+
+    def draw(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    return SlideFeatures(
+        slide_id="0" * 32, slide_name="made", hierarchy=tree, mpp_source="user", preset="nano",
+        patch={"patch-nano": draw(len(parent), 192)}, cell={"cell-nano": draw(m, 64)},
+        region={"region-nano": draw(n, 192)}, slide={"slide-nano": draw(192)},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def processor() -> HwsiProcessor:
+    return build_nano(train_nano_tokenizer(["R1: Mostly tumour.", "yes no", REPORT_PROMPT]))[1]
+
+
+# --- turned slides --------------------------------------------------------------------------------
+
+
+def test_an_unturned_slide_reads_the_same(processor: HwsiProcessor) -> None:
+    f = slide()
+    turned, order = turn_features(f, 0)
+    assert order.tolist() == list(range(5))
+    a, b = processor.prefix(f).row, processor.prefix(turned).row
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("code", range(8))
+def test_a_turned_slide_holds_the_same_tissue_at_moved_places(code: int) -> None:
+    f = slide()
+    turned, order = turn_features(f, code)
+    old, new = f.hierarchy, turned.hierarchy
+    size = np.array([WIDTH0, HEIGHT0])
+
+    def moved(centre: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        x = np.where([code & 1, code & 2], size - centre, centre)
+        return x[:, ::-1] if code & 4 else x
+
+    assert (new.width0, new.height0) == ((HEIGHT0, WIDTH0) if code & 4 else (WIDTH0, HEIGHT0))
+    # regions: features go with their tissue, in reading order, and know where the truth has them
+    assert np.array_equal(turned.region["region-nano"], f.region["region-nano"][order])
+    assert np.array_equal(new.regions.grid, old.regions.grid[order])
+    assert np.array_equal(new.regions.xy + REGION0 / 2, moved(old.regions.xy[order] + REGION0 / 2))
+    assert np.array_equal(np.lexsort((new.regions.xy[:, 0], new.regions.xy[:, 1])), np.arange(5))
+    # patches: each is found by its vector
+    row_of = {v.tobytes(): n for n, v in enumerate(f.patch["patch-nano"])}
+    at = np.array([row_of[v.tobytes()] for v in turned.patch["patch-nano"]])
+    assert np.array_equal(new.patches.xy + PATCH0 / 2, moved(old.patches.xy[at] + PATCH0 / 2))
+    assert np.array_equal(new.patches.background, old.patches.background[at])
+    assert np.array_equal(order[new.patches.region], old.patches.region[at])
+    expected = new.regions.xy[new.patches.region] + new.patches.row_col[:, ::-1] * PATCH0
+    assert np.array_equal(new.patches.xy, expected)
+    assert np.array_equal(new.patches.region * SIDE**2 + new.patches.row_col @ [SIDE, 1], np.arange(len(at)))
+    # cells lie inside their patches, in the order of these
+    inside = new.cells.xy - new.patches.xy[new.cells.patch]
+    assert ((inside >= 0) & (inside <= PATCH0)).all()
+    assert (np.diff(new.cells.patch) >= 0).all()
+    row_of = {v.tobytes(): n for n, v in enumerate(f.cell["cell-nano"])}
+    cells = np.array([row_of[v.tobytes()] for v in turned.cell["cell-nano"]])
+    assert np.array_equal(at[new.cells.patch], old.cells.patch[cells])
+
+
+@pytest.mark.parametrize("code", range(8))
+def test_a_quarter_changes_its_name_as_a_point_in_it_moves(code: int) -> None:
+    for name in QUADRANTS:
+        x, y = ("right" in name) * 2 - 1, ("lower" in name) * 2 - 1
+        x, y = -x if code & 1 else x, -y if code & 2 else y
+        x, y = (y, x) if code & 4 else (x, y)
+        assert turn_quarter(name, code) == f"{'lower' if y > 0 else 'upper'} {'right' if x > 0 else 'left'}"
+
+
+# --- dialogues ------------------------------------------------------------------------------------
+
+
+def question(kind: str, answer: str, text: str, *, choices: tuple[str, ...] = (), regions: Any = ()) -> dict[str, Any]:
+    return {
+        "id": f"s/{kind}/0", "kind": kind, "question": text, "choices": list(choices), "answer": answer,
+        "regions": [list(r) for r in regions],
+    }  # fmt: skip
+
+
+def truth() -> dict[str, Any]:
+    covered = {(0, 1): 0.9}
+    return {
+        "organ": "colon",
+        "caption": "Colon tissue.",
+        "report": "Colon specimen. Necrosis is absent. {R:0,0}: Mostly tumour with 10 to 75 % of it. "
+        "{R:0,1}: Mostly stroma. {R:1,0}: Mostly muscle. {R:2,1}: Benign glands and fat.",
+        "regions": [
+            {"grid": [r, c], "attrs": {"covered_fraction": covered.get((r, c), 0.0)}}
+            for r in range(3) for c in range(2)
+        ],
+        "questions": [
+            question("describe", "Mostly tumour.", "Describe {R:0,0}.", regions=[(0, 0)]),
+            question("describe", "Mostly stroma.", "Describe {R:0,1}.", regions=[(0, 1)]),
+            question("describe", "Mostly muscle.", "Describe {R:1,0}.", regions=[(1, 0)]),
+            question("content", "tumour", "?", choices=("tumour", "stroma"), regions=[(0, 0)])
+            | {"question": "What does {R:0,0} mostly show?"},
+            question("content", f"{REFUSAL} This region is covered by an artefact.", "What does {R:0,1} mostly show?",
+                     choices=("tumour", "stroma"), regions=[(0, 1)]),
+            question("where_tumour", "upper right", "Where is the tumour?", choices=QUADRANTS),
+        ],
+    }  # fmt: skip
+
+
+def told(teacher: Teacher, n: int = 20) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for seed in range(40):
+        for asked, said in teacher.draw(np.random.default_rng(seed), n):
+            found.setdefault(asked["content"].split("\n")[0], set()).add(said["content"])
+    return found
+
+
+def test_nothing_is_told_of_a_region_that_cannot_be_seen() -> None:
+    teacher = Teacher(truth(), slide().hierarchy, Counter())
+    said = told(teacher)
+    # the region without tissue and the covered one are in no report; the others under their labels
+    assert said[REPORT_PROMPT] == {
+        "Colon specimen. Necrosis is absent. R1: Mostly tumour with 10 to 75 % of it. R5: Benign glands and fat."
+    }
+    assert "Describe R1." in said
+    assert "Describe R2." not in said, "it is covered: to be refused, not to be described"
+    assert all("without tissue" not in text for text in (*said, *(a for answers in said.values() for a in answers)))
+    refused = [q for q, answers in said.items() if any(a.startswith(REFUSAL) for a in answers)]
+    assert refused
+    assert all("R2" in q for q in refused)
+
+
+@pytest.mark.parametrize("code", range(8))
+def test_a_turned_slide_is_told_by_its_new_labels_and_quarters(code: int) -> None:
+    f = slide()
+    turned, order = turn_features(f, code)
+    said = told(Teacher(truth(), turned.hierarchy, Counter(), code))
+    label = region_label(order.tolist().index(0))
+    assert said[f"Describe {label}."] == {"Mostly tumour."}
+    assert f"{label}: Mostly tumour" in next(iter(said[REPORT_PROMPT]))
+    assert said["Where is the tumour?"] == {turn_quarter("upper right", code)}
+
+
+def test_a_rare_answer_is_drawn_more_often_but_not_always() -> None:
+    record = truth()
+    record["questions"] = [
+        question("necrosis", "yes", "Is necrosis present?", choices=("yes", "no")),
+        *(question("mucin", "no", "Are mucin pools present?", choices=("yes", "no")) for _ in range(6)),
+    ]
+    counts = Counter({("colon", "necrosis", "yes"): 1, ("colon", "mucin", "no"): 60})
+    teacher = Teacher(record, slide().hierarchy, counts)
+    first = [teacher.draw(np.random.default_rng(s), 1)[0][0]["content"] for s in range(400)]
+    rare = sum("ecrosis" in text for text in first) / len(first)
+    assert 0.45 < rare < 0.8  # (1/6) / (1/6 + 6/60) = 0.625
+
+
+# --- what is hidden, and what is learned ----------------------------------------------------------
+
+
+def test_hiding_keeps_words_and_hides_whole_branches(processor: HwsiProcessor) -> None:
+    prefix = processor.prefix(slide())
+    node, parent = prefix.row["token_node"], prefix.row["node_parent"].tolist()
+    seen = [hidden(prefix, np.random.default_rng(s)) for s in range(300)]
+    assert all(stay[node == 0].all() for stay in seen)
+    scales = [prefix.layout.nodes[n].scale for n in node.tolist()]
+
+    def share(*kept: str) -> float:
+        want = torch.tensor([scale in ("text", *kept) for scale in scales])
+        return sum(torch.equal(stay, want) for stay in seen) / len(seen)
+
+    assert 0.3 < share("slide", "region", "patch", "cell") < 0.5
+    assert 0.02 < share() < 0.12
+    assert 0.06 < share("slide") < 0.2
+    assert 0.06 < share("slide", "region") < 0.2
+    assert 0.05 < share("region", "patch", "cell") < 0.17, "the slide's own token alone is hidden"
+    for stay in seen:
+        kept = set(node[stay].tolist())
+        # whoever stays has its ancestors, but the slide's summary
+        assert all(parent[n] in kept | {SLIDE_NODE} for n in kept)
+
+
+def test_an_answer_weighs_by_the_fourth_root_of_its_length(processor: HwsiProcessor) -> None:
+    model, _ = build_nano(processor.tokenizer)
+    long = "R1: Mostly tumour. R1: Mostly tumour. R1: Mostly tumour."
+    dialogues = [
+        [{"role": "user", "content": "a?"}, {"role": "assistant", "content": text}] for text in ("yes", long, "no")
+    ]
+    rows = [processor.encode(slide(), dialogues), processor.encode(None, dialogues[:1])]
+    batch = dict(processor.pad(rows))
+    with torch.no_grad():
+        loss, right = answer_loss(model, dict(batch))
+        labels = batch.pop("labels")
+        logits = model(**batch).logits[:, :-1]
+    each = F.cross_entropy(logits.transpose(1, 2), labels[:, 1:], reduction="none", ignore_index=-100)
+    total, weight = 0.0, 0.0
+    for row in range(2):
+        for segment in range(1, 4):
+            mine = (batch["segment_ids"][row, 1:] == segment) & (labels[row, 1:] >= 0)
+            if mine.any():
+                root = float(mine.sum()) ** 0.25
+                total, weight = total + root * float(each[row][mine].mean()), weight + root
+    assert float(loss) == pytest.approx(total / weight, rel=1e-5)
+    assert 0 <= right <= 1
+
+
+def test_a_question_is_learned_as_it_will_be_asked(processor: HwsiProcessor) -> None:
+    """In a row with others, and with tokens hidden, its answer has the loss that it has alone."""
+    model, _ = build_nano(processor.tokenizer)
+    asked = [[{"role": "user", "content": f"R{i}?"}, {"role": "assistant", "content": "yes no"}] for i in (1, 2, 3)]
+    prefix = processor.prefix(slide())
+    stay = hidden(prefix, np.random.default_rng(4))
+
+    def loss(dialogues: list[Any]) -> float:
+        batch = dict(processor.pad([processor.encode(prefix, dialogues)]))
+        batch["attention_mask"][0, : len(stay)] = stay.long()
+        with torch.no_grad():
+            return float(answer_loss(model, batch)[0])
+
+    assert loss(asked) == pytest.approx(np.mean([loss([d]) for d in asked]), rel=1e-4)
