@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 run=${1:-runs/nano}
-slides=${2:-480}
+slides=${2:-1000}
 py=.venv/bin/python
 weights=src/hwsi/weights/nano
 

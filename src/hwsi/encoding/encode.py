@@ -18,6 +18,7 @@ import torch
 
 import hwsi
 from hwsi.encoding.journal import Journal, JournalCells
+from hwsi.encoding.memory import give_back
 from hwsi.encoding.pixels import plan_regions
 from hwsi.encoding.progress import Progress, silent
 from hwsi.encoding.regions import encode_region_tokens, encode_regions
@@ -131,6 +132,7 @@ def encode_to_file(
                 cells = JournalCells(journal, len(tree.regions), {stack.cell.spec.id: stack.cell.spec.dim})
                 write_features(target, features, cells=cells)
         journal.remove()
+    give_back()
     return target
 
 
