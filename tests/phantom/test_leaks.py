@@ -52,9 +52,10 @@ def test_words_that_tell_are_found(labels, monkeypatch):
                     "choices": ["yes", "no"], "answer": answer, "closed_eval": True}  # fmt: skip
         return {"slide_id": f"s{i}", "organ": "lung", "questions": [question]}
 
-    monkeypatch.setattr(leaks, "read_manifest", lambda _: [{"slide": str(i), "patient": f"P{i}"} for i in range(40)])
+    rows = [{"slide": str(i), "patient": f"P{i}"} for i in range(40)]
     for telling in (True, False):
-        monkeypatch.setattr(leaks, "load_truth", lambda path, told=telling: record(int(path.name), told))
+        truths = [record(i, telling) for i in range(40)]
+        monkeypatch.setattr(leaks, "_whole", lambda _, truths=truths: (rows, truths))
         (result,) = gate_text(leaks.Path("."))
         assert result.leaks is telling
         assert ("LEAK" in table([result])) is telling

@@ -33,7 +33,7 @@ _STAIN: dict[Compartment, tuple[float, float, float, float, float]] = {
     C.GERMINAL: (0.14, 0.17, 0.08, 0, 0),
     C.SECRETION: (0.03, 0.17, 0.05, 0, 0),
     C.DESMOPLASIA: (0.09, 0.18, 0.055, 0.065, 0.45),
-    C.SINUS: (0.05, 0.12, 0.045, 0.015, 0),
+    C.SINUS: (0.08, 0.28, 0.06, 0.015, 0),
 }
 _TABLE = np.zeros((256, 5), np.float32)
 for _compartment, _row in _STAIN.items():

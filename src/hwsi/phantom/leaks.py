@@ -53,8 +53,7 @@ def slide_features(folder: Path) -> tuple[dict[str, Array], list[dict[str, Any]]
     Returns:
         name -> (n, d) features of :data:`FEATURES`; truths (n); patients (n).
     """
-    rows = read_manifest(folder)
-    truths = [load_truth(folder / row["slide"]) for row in rows]
+    rows, truths = _whole(folder)
     columns: dict[str, list[Array]] = defaultdict(list)
     for row, truth in zip(rows, truths, strict=True):
         path = folder / row["slide"]
@@ -71,6 +70,12 @@ def slide_features(folder: Path) -> tuple[dict[str, Array], list[dict[str, Any]]
         columns["nuclei"].append(np.array([cells, cells / max(truth["slide"]["tissue_um2"], STEP_UM**2) * 1e6]))
         columns["thumbnail"].append(_resized(small, _THUMBNAIL_PX).ravel())
     return {k: np.stack(v) for k, v in columns.items()}, truths, [row["patient"] for row in rows]
+
+
+def _whole(folder: Path) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
+    """Manifest rows and truths of the slides that are there: a cohort may be still drawn."""
+    rows = [r for r in read_manifest(folder) if (folder / r["slide"]).with_suffix(".truth.json").is_file()]
+    return rows, [load_truth(folder / row["slide"]) for row in rows]
 
 
 def thumbnail(path: Path) -> Array:
@@ -156,8 +161,7 @@ def gate_slides(folder: Path) -> list[Result]:
 
 def gate_text(folder: Path) -> list[Result]:
     """The words of balanced closed questions against their answers, within organ and kind; one row per kind."""
-    rows = read_manifest(folder)
-    truths = [load_truth(folder / row["slide"]) for row in rows]
+    rows, truths = _whole(folder)
     organ_of = {t["slide_id"]: t["organ"] for t in truths}
     patient_of = {t["slide_id"]: row["patient"] for t, row in zip(truths, rows, strict=True)}
     groups: dict[tuple[str, str], list[Question]] = defaultdict(list)

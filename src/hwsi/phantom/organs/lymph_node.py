@@ -88,7 +88,7 @@ def _histiocytes(canvas: Canvas) -> None:
             inside = canvas.here(outline.at(0))
             if np.isin(inside, (Compartment.LYMPHOID, Compartment.SINUS)).mean() > 0.6:
                 canvas.fill(outline.at(0), Compartment.SINUS, canvas.begin("histiocytes", outline.at(0)))
-                if rng.random() < 0.45:  # a dilated, empty sinus
+                if rng.random() < 0.25:  # a dilated, empty sinus
                     canvas.fill(outline.at(rng.uniform(8, 16)), Compartment.LUMEN)
 
 
