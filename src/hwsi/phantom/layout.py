@@ -15,6 +15,7 @@ from hwsi.phantom.drawing import Compartment
 from hwsi.phantom.noise import Field, smooth
 
 _GAP_UM = 190  # between foci
+_APART_UM = 120  # at least, between fragments: what lies closer is one piece to any tissue finder, and to an eye
 
 
 def lay_tissue(canvas: Canvas) -> None:
@@ -51,11 +52,14 @@ def _plots(rng: np.random.Generator, n: int, rows: int, columns: int) -> list[tu
     upright = rows > columns or (rows == columns and rng.random() < 0.5)
     length, breadth = (rows, columns) if upright else (columns, rows)
     boxes: list[tuple[float, float, float, float]] = []
+    half = _APART_UM / 2 / FIELD_UM
     for line, count in enumerate(per_line):
         cuts = np.linspace(0, length, count + 1)
         cuts[1:-1] += rng.uniform(-0.05, 0.05, count - 1) * length
         for a, b in pairwise(cuts):
             low, high = breadth * line / lines, breadth * (line + 1) / lines
+            low, high = low + half * (line > 0), high - half * (line + 1 < lines)
+            a, b = a + half * (a > 0), b - half * (b < length)
             boxes.append((low, a, high, b) if upright else (a, low, b, high))
     return boxes
 

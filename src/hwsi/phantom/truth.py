@@ -203,7 +203,7 @@ def slide_attributes(drawing: Drawing, spec: Spec, maps: Maps, sums: Sums) -> di
     found = attributes(add_up(sums, np.arange(rows * cols)))
     neoplastic = bool(found["neoplastic_um2"] > 5000)
     in_lesion = maps.content == CONTENTS.index("tumour")
-    fragments = _agreed(_components(maps.tissue, 0, 0.015), _components(maps.tissue, 16, 0.04))
+    fragments = _agreed(_components(maps.tissue, 0, 0.015), _components(maps.tissue, 60, 0.04))
     foci = None
     if neoplastic:  # the drawn fields and what grew in them must tell the same
         foci = _agreed(_components(maps.lesion, 30, 0.05), _components(in_lesion, 0, 0.05))

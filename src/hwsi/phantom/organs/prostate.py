@@ -13,7 +13,7 @@ from hwsi.phantom.glands import Lining, flattened, gland
 from hwsi.phantom.growth import Habit, invade
 from hwsi.phantom.noise import hex_grid
 
-_BENIGN = Lining("benign", 12.0, 5.4, depth=0.36, elongation=1.35, myoepithelium=True)
+_BENIGN = Lining("benign", 12.0, 5.1, depth=0.36, elongation=1.35, myoepithelium=True)
 
 
 def lay_out(canvas: Canvas) -> None:
@@ -26,7 +26,7 @@ def lay_out(canvas: Canvas) -> None:
         _benign_gland(canvas, rng, centre, rng.uniform(26, 52))
     if cancer:
         dilated = rng.uniform(24, 46)
-        habit = Habit(rng.uniform(48, 64), (15, dilated), 10.0, irregularity=0.13, stretch=1.5, cribriform=0.25,
+        habit = Habit(rng.uniform(51, 68), (15, dilated), 10.0, irregularity=0.13, stretch=1.5, cribriform=0.25,
                       desmoplasia=False, clear_um=1.0, secretion=0.45)  # fmt: skip
         invade(canvas, habit)
     else:
@@ -51,7 +51,7 @@ def _benign_gland(canvas: Canvas, rng: np.random.Generator, centre: Points, size
 def _crowded(canvas: Canvas) -> None:
     """Benign crowding in the lesion field (hyperplasia, adenosis): small glands with both layers."""
     rng = canvas.rng(Stage.GROWTH)
-    small = Lining("benign", 10.0, 5.4, depth=0.4, elongation=1.25, myoepithelium=True)
+    small = Lining("benign", 10.0, 5.1, depth=0.4, elongation=1.25, myoepithelium=True)
     for centre in canvas.sites(rng, canvas.lesion, rng.uniform(150, 190), 0.2, 10):
         if rng.random() < 0.5:
             _benign_gland(canvas, rng, centre, rng.uniform(34, 58))
