@@ -13,13 +13,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from hwsi.encoders.weights import embedded, sha256
+from hwsi.encoders.locate import locate
+from hwsi.encoders.weights import sha256
 from hwsi.errors import HwsiError, Reason
 
-Scale = Literal["cell", "patch", "region", "slide", "text"]
+Scale = Literal["cell", "patch", "region", "slide", "text", "fusion"]
 
 # modules that declare encoders; they import nothing heavy
-_DECLARED_IN = ("hwsi.encoders.nano",)
+_DECLARED_IN = ("hwsi.encoders.nano", "hwsi.encoders.foundation", "hwsi.encoders.cell_slide_cards")
 _SPECS: dict[str, EncoderSpec] = {}
 
 
@@ -29,7 +30,7 @@ class EncoderSpec:
 
     Attributes:
         id: name in the registry, such as ``patch-nano``.
-        scale: cell, patch, region, slide or text.
+        scale: cell, patch, region, slide or text; fusion of the cells of a patch to one vector.
         dim: width of its output.
         input_px: side of the square of pixels it sees; None where the input isn't pixels.
         mpp: microns per pixel of these pixels; None where the input isn't pixels.
@@ -39,7 +40,12 @@ class EncoderSpec:
         revision: version or commit of the weights.
         builder: ``module:function``, called with the weights (a file or None) and giving the encoder.
         weights: name of the file in the package that holds the weights; None where they lie elsewhere.
+        hub: repository on the Hugging Face Hub (or an address) that has the weights, and ``hub_file`` in it.
+        aliases: other spellings of the id.
         source: where the architecture or the weights come from, in words or as a DOI.
+        with_cells: (region) reads a row on the cells of each patch behind its vector, see ``summaries.py``.
+        with_tissue: (slide) reads two columns on the tissue of each region behind its vector.
+        reads: (region) id of the patch encoder whose vectors it reads; empty: those of the preset's own, whichever.
     """
 
     id: str
@@ -53,34 +59,38 @@ class EncoderSpec:
     revision: str
     builder: str
     weights: str | None = None
+    hub: str = ""
+    hub_file: str = ""
+    aliases: tuple[str, ...] = ()
     source: str = field(default="", compare=False)
+    with_cells: bool = False
+    with_tissue: bool = False
+    reads: str = ""
 
-    def build(self, device: str = "cpu", *, weights: Path | Literal["embedded"] | None = "embedded") -> Any:
+    def build(self, device: str = "cpu", *, weights: Path | Literal["found"] | None = "found") -> Any:
         """The encoder on ``device``, in evaluation mode, with ``encoder.spec`` set to this.
 
         Args:
-            weights: ``embedded`` for those of the package, a safetensors file, or None for a seeded random
+            weights: a file; ``found`` for what :mod:`hwsi.encoders.locate` finds; or None for a seeded random
                 initialisation (training and tests).
 
         Raises:
             HwsiError: WEIGHTS_MISSING, WEIGHTS_MISMATCH.
         """
         module, function = self.builder.split(":")
-        at = embedded(self._embedded_name()) if weights == "embedded" else weights
+        at = (locate(self) if self.has_weights else None) if weights == "found" else weights
         encoder = getattr(import_module(module), function)(at)
         encoder.spec = self
         return encoder.to(device).eval()
 
-    def weights_sha256(self) -> str:
-        """Hex digest of the embedded weights. Raises HwsiError(WEIGHTS_MISSING)."""
-        return sha256(embedded(self._embedded_name()))
+    @property
+    def has_weights(self) -> bool:
+        """Whether there are any to find: a mean has none."""
+        return bool(self.weights or self.hub)
 
-    def _embedded_name(self) -> str:
-        if self.weights is None:
-            raise HwsiError(
-                Reason.WEIGHTS_MISSING, f"the package holds no weights of {self.id}", "hand in a weights file"
-            )
-        return self.weights
+    def weights_sha256(self) -> str:
+        """Hex digest of the weights that are found, empty for what has none. Raises HwsiError(WEIGHTS_MISSING)."""
+        return sha256(locate(self)) if self.has_weights else ""
 
 
 def register(spec: EncoderSpec) -> EncoderSpec:
@@ -93,9 +103,12 @@ def register(spec: EncoderSpec) -> EncoderSpec:
 
 
 def get(encoder_id: str) -> EncoderSpec:
-    """The spec of an id. Raises HwsiError(ENCODER_UNKNOWN) that names near matches."""
+    """The spec of an id or of another spelling of it. Raises HwsiError(ENCODER_UNKNOWN) that names near matches."""
     _declare()
     if encoder_id not in _SPECS:
+        for spec in _SPECS.values():
+            if encoder_id.lower() in (spec.id.lower(), *(a.lower() for a in spec.aliases)):
+                return spec
         near = difflib.get_close_matches(encoder_id.lower(), _SPECS, n=3, cutoff=0.4)
         raise HwsiError(
             Reason.ENCODER_UNKNOWN,

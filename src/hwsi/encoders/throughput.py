@@ -1,0 +1,102 @@
+"""How fast an encoder is, and the batch size and memory layout that suit it on a device: measured, not looked up.
+
+- Caches, threads and GPUs differ more than any table tells: a large batch fills a GPU and spills a CPU's cache.
+- Of settings that are as good as equal the smallest batch is taken, since it needs the least memory.
+- The last bits of a vector depend on the batch size: a run that must give the same bytes keeps the one it began with.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+_AS_GOOD = 0.97  # of the fastest: less is noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """What one setting gave: images a second, and on a GPU the most memory that it held, in bytes (else 0)."""
+
+    batch: int
+    channels_last: bool
+    images_per_s: float
+    memory_bytes: int
+
+
+def measure(
+    run: Callable[[], object], device: torch.device, seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> tuple[float, int]:
+    """Calls of ``run`` a second, after one that isn't counted, and the most memory in bytes that a GPU held.
+
+    Args:
+        run: what is called again and again, for at least ``seconds`` and at least once.
+        clock: in seconds.
+    """
+    gpu = device.type == "cuda"
+
+    def now() -> float:
+        if gpu:
+            torch.cuda.synchronize(device)
+        return clock()
+
+    run()
+    if gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    start, calls = now(), 0
+    while True:
+        run()
+        calls += 1
+        passed = now() - start
+        if passed >= seconds:
+            return calls / passed, torch.cuda.max_memory_allocated(device) if gpu else 0
+
+
+def best_batch(
+    encoder: nn.Module,
+    device: torch.device,
+    candidates: Sequence[int],
+    seconds: float,
+    *,
+    batch: Callable[[int], Callable[[], object]],
+    clock: Callable[[], float] = time.perf_counter,
+) -> Rate:
+    """The smallest batch, and its layout, that gives as good as the most images a second.
+
+    Each batch is measured with convolutions' weights as they are and channels-last. Larger batches than one that
+    doesn't fit into a GPU's memory are not tried. The encoder's weights are as before at the end.
+
+    Args:
+        encoder: on ``device``.
+        candidates: batch sizes, at least one.
+        seconds: for each measurement.
+        batch: from a number of images to what encodes that many, such as ``lambda n: partial(encoder.encode, ...)``.
+
+    Raises:
+        torch.OutOfMemoryError: not even the smallest batch fits.
+    """
+    rates: list[Rate] = []
+    layouts = [torch.contiguous_format]
+    if any(w.ndim == 4 for w in encoder.parameters()):
+        layouts.append(torch.channels_last)
+    try:
+        for layout in layouts:
+            _lay_out(encoder, layout)
+            for n in sorted(candidates):
+                try:
+                    calls, memory = measure(batch(n), device, seconds, clock)
+                except torch.OutOfMemoryError:
+                    if not rates:
+                        raise
+                    break
+                last = layout is torch.channels_last
+                rates.append(Rate(batch=n, channels_last=last, images_per_s=n * calls, memory_bytes=memory))
+    finally:
+        _lay_out(encoder, torch.contiguous_format)
+    most = max(rate.images_per_s for rate in rates)
+    return min((r for r in rates if r.images_per_s >= _AS_GOOD * most), key=lambda r: (r.batch, -r.images_per_s))
+
+
+def _lay_out(encoder: nn.Module, layout: torch.memory_format) -> None:
+    encoder.to(memory_format=layout)  # type: ignore[call-overload]
