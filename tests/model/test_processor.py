@@ -34,6 +34,14 @@ def test_order_labels_and_parents(slide):
     assert label_node == {"R1": 2, "P2": 3}  # a label belongs to what it names
 
 
+def test_a_prefix_may_have_another_budget_of_patches(nano, slide):
+    _, processor = nano["hier"]
+    few, usual = processor.prefix(slide, kept_patches=1), processor.prefix(slide)
+    assert len(few.layout.patches) == 2  # one of each region
+    assert len(usual.layout.patches) == 2 * processor.kept_patches
+    assert set(few.layout.patches) <= set(range(len(slide.hierarchy.patches)))
+
+
 def test_kept_patches_are_no_background_and_at_most_k(slide):
     tree, features = slide.hierarchy, slide.patch["patch-nano"]
     kept = keep_patches(tree, features, 3)

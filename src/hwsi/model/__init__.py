@@ -1,6 +1,7 @@
 """CCAF, projectors, fusion, the Hugging Face model and its processor.
 
-- ``load("nano")`` or ``load(folder)`` gives a model and its processor, strictly loaded.
+- ``load("nano")`` or ``load(folder)`` gives a model and its processor, strictly loaded; the folder may be in the
+  authors' released layout, and ``load("Bastech/MLLM-HWSI")`` is the release in the local Hub cache.
 - Importing any public name from here registers the model with the Auto classes; ``import hwsi`` alone does
   not, and stays quick.
 """
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from hwsi.model.checkpoint import load_strict as load_strict
     from hwsi.model.checkpoint import register as register
     from hwsi.model.config import HwsiConfig as HwsiConfig
+    from hwsi.model.config import HwsiResampleConfig as HwsiResampleConfig
     from hwsi.model.config import HwsiVisualConfig as HwsiVisualConfig
     from hwsi.model.modeling import HwsiForConditionalGeneration as HwsiForConditionalGeneration
     from hwsi.model.modeling import HwsiModel as HwsiModel
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
     from hwsi.model.processor import SlidePrefix as SlidePrefix
     from hwsi.model.prompt import Layout as Layout
     from hwsi.model.prompt import Node as Node
+    from hwsi.model.released import convert as convert
+    from hwsi.model.released import load_released as load_released
+    from hwsi.model.released import save_released as save_released
+    from hwsi.model.resample_model import HwsiResampleForConditionalGeneration as HwsiResampleForConditionalGeneration
+    from hwsi.model.resample_processor import HwsiResampleProcessor as HwsiResampleProcessor
     from hwsi.model.scoring import PrefixCache as PrefixCache
     from hwsi.model.scoring import generate as generate
     from hwsi.model.scoring import prefill as prefill
@@ -37,6 +44,7 @@ _PUBLIC = {
     "load_strict": "checkpoint",
     "register": "checkpoint",
     "HwsiConfig": "config",
+    "HwsiResampleConfig": "config",
     "HwsiVisualConfig": "config",
     "HwsiForConditionalGeneration": "modeling",
     "HwsiModel": "modeling",
@@ -46,6 +54,11 @@ _PUBLIC = {
     "SlidePrefix": "processor",
     "Layout": "prompt",
     "Node": "prompt",
+    "HwsiResampleForConditionalGeneration": "resample_model",
+    "HwsiResampleProcessor": "resample_processor",
+    "convert": "released",
+    "load_released": "released",
+    "save_released": "released",
     "PrefixCache": "scoring",
     "generate": "scoring",
     "prefill": "scoring",

@@ -27,12 +27,19 @@ from transformers import (
 from transformers.utils import logging
 
 from hwsi.errors import HwsiError, Reason
-from hwsi.model.config import HwsiConfig, HwsiVisualConfig
+from hwsi.model.config import HwsiConfig, HwsiResampleConfig, HwsiVisualConfig
 from hwsi.model.modeling import HwsiForConditionalGeneration, HwsiModel
 from hwsi.model.processor import HwsiProcessor
+from hwsi.model.resample_model import HwsiResampleForConditionalGeneration, HwsiResampleModel
+from hwsi.model.resample_processor import HwsiResampleProcessor
 from hwsi.model.visual import HwsiVisual
 
 _TODO = "use a folder that save_pretrained of the model and the processor wrote, whole"
+_KINDS: dict[str, tuple[Any, Any]] = {
+    HwsiConfig.model_type: (HwsiForConditionalGeneration, HwsiProcessor),
+    HwsiResampleConfig.model_type: (HwsiResampleForConditionalGeneration, HwsiResampleProcessor),
+}
+"""Type of a saved model -> classes of the model and of its processor."""
 
 
 def register() -> None:
@@ -44,11 +51,14 @@ def register() -> None:
     for auto in (AutoModelForImageTextToText, AutoModelForCausalLM):
         auto.register(HwsiConfig, HwsiForConditionalGeneration, exist_ok=True)
     AutoProcessor.register(HwsiConfig, HwsiProcessor, exist_ok=True)
+    AutoConfig.register(HwsiResampleConfig.model_type, HwsiResampleConfig, exist_ok=True)
+    AutoModel.register(HwsiResampleConfig, HwsiResampleModel, exist_ok=True)
+    for auto in (AutoModelForImageTextToText, AutoModelForCausalLM):
+        auto.register(HwsiResampleConfig, HwsiResampleForConditionalGeneration, exist_ok=True)
+    AutoProcessor.register(HwsiResampleConfig, HwsiResampleProcessor, exist_ok=True)
 
 
-def load_strict(
-    folder: str | Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
-) -> HwsiForConditionalGeneration:
+def load_strict(folder: str | Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Any:
     """A model from a folder, every weight of it from the file and every weight of the file in it.
 
     Args:
@@ -57,16 +67,16 @@ def load_strict(
         device: where they go.
 
     Returns:
-        The model in evaluation mode.
+        The model in evaluation mode: of the class that the folder says, for ``fusion`` interleave or resample.
 
     Errors: weights_missing (no such checkpoint), weights_mismatch (all missing, unexpected and misshapen
         keys).
     """
     folder = Path(folder)
-    _check_config(folder)
+    kind, _ = _kind(folder)
     try:
         with quiet():
-            loaded: Any = HwsiForConditionalGeneration.from_pretrained(
+            loaded: Any = kind.from_pretrained(
                 folder,
                 dtype=dtype,
                 output_loading_info=True,
@@ -77,10 +87,9 @@ def load_strict(
         raise HwsiError(Reason.WEIGHTS_MISSING, f"no weights in {folder}: {error}", _TODO) from error
     except SafetensorError as error:
         raise HwsiError(Reason.WEIGHTS_MISMATCH, f"weights in {folder} are damaged: {error}", _TODO) from error
-    model: HwsiForConditionalGeneration
     model, info = loaded
     check_loading(info, folder)
-    model.to(device)  # type: ignore[arg-type]
+    model.to(device)
     model.eval()
     return model
 
@@ -90,11 +99,20 @@ def load(
     *,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
-) -> tuple[HwsiForConditionalGeneration, HwsiProcessor]:
-    """A model and its processor: ``nano``, the one inside the package, or a local checkpoint folder.
+) -> tuple[Any, Any]:
+    """A model and its processor.
+
+    Args:
+        path_or_preset: ``nano``, the one inside the package; a local checkpoint folder, ours or in the release's
+            layout; or ``Bastech/MLLM-HWSI``, the release, if it lies in the local Hub cache.
+        dtype, device: as of :func:`load_strict`.
 
     Errors: preset_unknown, and as of :func:`load_strict`.
     """
+    from hwsi.model import released  # it stands on this module
+
+    if str(path_or_preset) == released.HUB or released.is_released(Path(path_or_preset)):
+        return released.load_released(path_or_preset, dtype=dtype, device=device)
     with ExitStack() as stack:
         folder = Path(path_or_preset)
         if str(path_or_preset) == "nano":
@@ -107,7 +125,7 @@ def load(
             raise HwsiError(reason, f"no model '{path_or_preset}'", todo)
         model = load_strict(folder, dtype=dtype, device=device)
         try:
-            processor = HwsiProcessor.from_pretrained(folder, local_files_only=True)
+            processor = _kind(folder)[1].from_pretrained(folder, local_files_only=True)
         except OSError as error:
             raise HwsiError(Reason.WEIGHTS_MISSING, f"no processor in {folder}: {error}", _TODO) from error
     return model, processor
@@ -140,7 +158,8 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _check_config(folder: Path) -> None:
+def _kind(folder: Path) -> tuple[Any, Any]:
+    """Classes of the model and the processor that a folder holds."""
     file = folder / "config.json"
     if not file.is_file():
         raise HwsiError(Reason.WEIGHTS_MISSING, f"no model in {folder} (no config.json)", _TODO)
@@ -149,8 +168,9 @@ def _check_config(folder: Path) -> None:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise HwsiError(Reason.WEIGHTS_MISMATCH, f"{file} is damaged: {error}", _TODO) from error
     kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind != HwsiConfig.model_type:
+    if kind not in _KINDS:
         raise HwsiError(Reason.WEIGHTS_MISMATCH, f"{file} is of a '{kind}' model, not of ours", _TODO)
+    return _KINDS[kind]
 
 
 register()

@@ -3,6 +3,8 @@
 - A plain Hugging Face config: it nests any causal language model's config (``text_config``) and ours of the
   visual part (``visual_config``), and round-trips through ``save_pretrained`` and ``AutoConfig``.
 - ``visual_mixing`` decides what a visual token may see inside the language model; see ``attention.py``.
+- ``fusion`` has two kinds: ``interleave`` (:class:`HwsiConfig`) and ``resample`` (:class:`HwsiResampleConfig`), the
+  released model's. They share the four scales and the language model and little else, so each has its own config.
 - Numbers that training depends on are written out, nothing is derived from a name.
 """
 
@@ -14,6 +16,7 @@ from typing import Any
 from transformers import AutoConfig, PretrainedConfig
 
 from hwsi.errors import HwsiError, Reason
+from hwsi.features.released import ENCODERS as RELEASED_ENCODERS
 
 SCALES = ("slide", "region", "patch", "cell")
 """The four scales, from the root of the tree to its leaves."""
@@ -22,6 +25,7 @@ PLACEHOLDERS = {"slide": "<|wsi|>", "region": "<|region|>", "patch": "<|patch|>"
 """The token that stands in a prompt where the visual token of a scale goes."""
 
 MIXING = ("none", "hier", "full")
+PROJECTORS = ("mlp", "linear")
 
 
 def placeholder_ids(tokenizer: Any) -> dict[str, int]:
@@ -141,7 +145,11 @@ class HwsiConfig(PretrainedConfig):
 
     def _check(self) -> None:
         if self.fusion != "interleave":
-            raise HwsiError(Reason.OPTION_INVALID, f"fusion '{self.fusion}' is not built", "use fusion 'interleave'")
+            raise HwsiError(
+                Reason.OPTION_INVALID,
+                f"fusion '{self.fusion}' is not what this configuration describes",
+                "use fusion 'interleave', or HwsiResampleConfig for the released model's 'resample'",
+            )
         if self.visual_mixing not in MIXING:
             raise HwsiError(
                 Reason.OPTION_INVALID,
@@ -173,3 +181,62 @@ class HwsiConfig(PretrainedConfig):
                 f"language model '{self.text_config.model_type}' has layers without full attention",
                 "use a language model with full causal attention in every layer",
             )
+
+
+class HwsiResampleConfig(PretrainedConfig):
+    """The released model: fused regions, read by learned queries whose tokens stand before the words.
+
+    Args:
+        text_config: config (or its dict) of any causal language model; its width is that of the tokens.
+        encoders: scale -> id of the encoder whose features are read; ``cell`` is a vector per patch, its fused cells.
+        dims: scale -> width of these features.
+        fusion: ``resample``.
+        projector: ``mlp`` (two layers) or ``linear`` (one), each behind a LayerNorm.
+        hidden: width inside an ``mlp`` projector.
+        queries: how many tokens the language model gets. heads: of the attention that fills them.
+        dropout: in training, inside projectors, fusion and resampler.
+    """
+
+    model_type = "hwsi_resample"
+    sub_configs = {"text_config": AutoConfig}  # noqa: RUF012
+
+    def __init__(
+        self,
+        text_config: PretrainedConfig | dict[str, Any] | None = None,
+        encoders: dict[str, str] | None = None,
+        dims: dict[str, int] | None = None,
+        fusion: str = "resample",
+        projector: str = "mlp",
+        hidden: int = 1024,
+        queries: int = 64,
+        heads: int = 8,
+        dropout: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        if text_config is None:
+            text_config = {"model_type": "qwen2"}
+        if isinstance(text_config, dict):
+            text_config = AutoConfig.for_model(**text_config)
+        self.text_config: Any = text_config
+        self.encoders = encoders or dict(RELEASED_ENCODERS)
+        self.dims = dims or {"slide": 192, "region": 192, "patch": 512, "cell": 384}
+        self.fusion = fusion
+        self.projector = projector
+        self.hidden = hidden
+        self.queries = queries
+        self.heads = heads
+        self.dropout = dropout
+        kwargs["tie_word_embeddings"] = bool(getattr(text_config, "tie_word_embeddings", False))
+        for token in ("pad_token_id", "bos_token_id", "eos_token_id"):
+            kwargs.setdefault(token, getattr(text_config, token, None))
+        super().__init__(**kwargs)
+        width = text_config.hidden_size
+        for wrong, what, todo in (
+            (fusion != "resample", f"fusion '{fusion}'", "use HwsiConfig for 'interleave'"),
+            (projector not in PROJECTORS, f"projector '{projector}'", f"use one of {', '.join(PROJECTORS)}"),
+            (set(self.dims) != set(SCALES), f"dims of {sorted(self.dims)}", f"give one for each of {list(SCALES)}"),
+            (queries < 1, f"{queries} queries", "use at least 1"),
+            (width % heads, f"{heads} heads for a width of {width}", "choose heads that divide it"),
+        ):
+            if wrong:
+                raise HwsiError(Reason.OPTION_INVALID, f"a resampling model cannot have {what}", todo)

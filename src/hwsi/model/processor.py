@@ -117,6 +117,7 @@ class HwsiProcessor(ProcessorMixin):
         slide: SlideFeatures | None,
         *,
         relevance: np.ndarray[Any, np.dtype[np.float32]] | None = None,
+        kept_patches: int | None = None,
         system: str | None = None,
     ) -> SlidePrefix:
         """Tokenise a slide; with None, the same words without any slide.
@@ -124,6 +125,7 @@ class HwsiProcessor(ProcessorMixin):
         Args:
             slide: its features.
             relevance: (N,) of each patch to a question; decides which patches are kept.
+            kept_patches: at most so many of a region, instead of the processor's own number.
             system: system words, instead of the processor's own.
 
         Errors: features_mismatch (an encoder is missing or has another width), question_invalid.
@@ -134,7 +136,7 @@ class HwsiProcessor(ProcessorMixin):
             layout, visual = EMPTY_LAYOUT, empty_inputs(self.dims)
         else:
             arrays = self._arrays(slide)
-            kept = keep_patches(slide.hierarchy, arrays["patch"], self.kept_patches, relevance)
+            kept = keep_patches(slide.hierarchy, arrays["patch"], kept_patches or self.kept_patches, relevance)
             layout = lay_out(slide.hierarchy, kept)
             visual = slide_inputs(slide.hierarchy, arrays, kept, self.max_cells)
         ids, nodes = self._tokenize(head), []
