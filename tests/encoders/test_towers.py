@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from hwsi import encoders
 from hwsi.encoders.slide_nano import SlideNano, nearest
+from hwsi.encoders.summaries import cells_dim
 from hwsi.encoders.text_nano import TextNano, train_tokenizer
 from hwsi.errors import HwsiError, Reason
 
@@ -20,7 +21,7 @@ def region_input(t: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     g = torch.Generator().manual_seed(seed)
     row_col = torch.randperm(64, generator=g)[:t]
     row_col = torch.stack([row_col // 8, row_col % 8], -1)[None]
-    return torch.randn(1, t, 192, generator=g), torch.ones(1, t, dtype=torch.bool), row_col
+    return torch.randn(1, t, 192 + cells_dim(64), generator=g), torch.ones(1, t, dtype=torch.bool), row_col
 
 
 def slide_input(r: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -29,12 +30,13 @@ def slide_input(r: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     side = math.ceil(r**0.5) + 1
     at = torch.randperm(side * side, generator=g)[:r]
     centre = torch.stack([at % side, at // side], -1)[None] * 1.024 + 0.512
-    return torch.randn(1, r, 192, generator=g), torch.ones(1, r, dtype=torch.bool), centre
+    x = torch.cat([torch.randn(1, r, 192, generator=g), torch.rand(1, r, 2, generator=g)], -1)
+    return x, torch.ones(1, r, dtype=torch.bool), centre
 
 
 def pad(x: Tensor, mask: Tensor, place: Tensor, extra: int) -> tuple[Tensor, Tensor, Tensor]:
     """The same with absent entries that hold nonsense."""
-    junk = torch.full((1, extra, 192), torch.nan)
+    junk = torch.full((1, extra, x.shape[2]), torch.nan)
     place_junk = torch.full((1, extra, 2), 999).to(place.dtype)
     return (
         torch.cat([x, junk], 1),
@@ -97,6 +99,21 @@ def test_moving_the_tissue_on_the_glass_changes_nothing() -> None:
     assert torch.allclose(SLIDE.encode(x, mask, centre + torch.tensor([13.7, 4.1])), out, atol=1e-4)
 
 
+def test_pieces_of_tissue_add_up_over_the_regions() -> None:
+    x, mask, centre = slide_input(6)
+    x[..., 193] = torch.tensor([1.0, 0, 1, 0, 0, 0])
+    two = SLIDE.encode(x, mask, centre)
+    x[..., 193] = torch.tensor([1.0, 0, 1, 0, 0, 1])
+    three = SLIDE.encode(x, mask, centre)
+    mask[0, 5] = False
+    assert not torch.allclose(two, three, atol=1e-3)
+    with torch.no_grad():
+        step = SLIDE.pieces.weight[3] - SLIDE.pieces.weight[2]
+    assert step.norm() > 0.1
+    x[..., 193] = 90.0
+    assert SLIDE.encode(x, mask, centre).isfinite().all()
+
+
 def dense(encoder: SlideNano, x: Tensor, mask: Tensor, centre: Tensor) -> Tensor:
     """The slide encoder's blocks with one masked attention over all pairs."""
     index, valid = nearest(centre, mask)
@@ -122,6 +139,7 @@ def dense(encoder: SlideNano, x: Tensor, mask: Tensor, centre: Tensor) -> Tensor
 def test_sparse_attention_equals_dense_masked_attention(r: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hwsi.encoders.slide_nano._CHUNK", 32)  # several chunks, the last one short
     x, mask, centre = slide_input(r)
+    x = x[..., :192]
     mask[0, r // 2] = False
     with torch.no_grad():
         expected = dense(SLIDE, x, mask, centre)

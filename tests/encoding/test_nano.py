@@ -9,8 +9,11 @@ import encoding_fakes as fakes
 import numpy as np
 import pytest
 import tifffile
+import torch
 
-from hwsi.encoding import encode_to_file
+from hwsi.encoders import registry
+from hwsi.encoders.summaries import summarise_cells, summarise_tissue
+from hwsi.encoding import Stack, encode_slide, encode_to_file
 from hwsi.errors import HwsiError, Reason
 from hwsi.features import read_features
 from hwsi.presets import load_preset
@@ -24,14 +27,15 @@ def slide(tmp_path_factory) -> Path:
     try:
         for scale, name in load_preset("nano").encoders:
             if scale != "text":
-                from hwsi.encoders import registry
-
                 registry.get(name).build()
     except HwsiError as error:
         if error.reason is not Reason.WEIGHTS_MISSING:
             raise
         pytest.skip("the package holds no weights yet")
-    path = tmp_path_factory.mktemp("slide") / "made.tiff"
+    return made(tmp_path_factory.mktemp("slide") / "made.tiff")
+
+
+def made(path: Path) -> Path:
     pixels = np.full((1024, 3072, 3), 243, np.uint8)
     pixels[128:896, 1536:2560] = fakes.speckled(1024, 768)[0]
     with tifffile.TiffWriter(path) as file:
@@ -41,6 +45,30 @@ def slide(tmp_path_factory) -> Path:
                 subfiletype=int(level > 0), resolution=(2e4 / 4**level,) * 2, resolutionunit="CENTIMETER",
             )  # fmt: skip
     return path
+
+
+def test_regions_are_made_of_patches_with_their_cells_and_the_slide_of_regions_with_their_tissue(tmp_path):
+    ids = ("cell-nano", "patch-nano", "region-nano", "slide-nano")
+    stack = Stack(*(registry.get(name).build(weights=None) for name in ids))
+    f = encode_slide(made(tmp_path / "made.tiff"), stack=stack)
+    tree = f.hierarchy
+    n, side = len(tree.patches), tree.region_px // tree.patch_px
+    cells = summarise_cells(f.cell["cell-nano"], tree.cells.type, tree.cells.patch, n)
+    assert cells.any(1).sum() > 10
+    seen = torch.from_numpy(np.concatenate([f.patch["patch-nano"], cells], 1)).view(-1, side * side, 192 + 261)
+    mask = torch.from_numpy(~tree.patches.background).view(-1, side * side)
+    row_col = torch.from_numpy(tree.patches.row_col.copy()).view(-1, side * side, 2)
+    region = stack.region.encode(seen, mask, row_col)
+    assert np.allclose(region.numpy(), f.region["region-nano"], atol=1e-4)
+    regions = tree.regions
+    tissue = summarise_tissue([rings[0] for rings in f.tissue], regions.tissue, regions.xy, regions.size0)
+    assert tissue[:, 1].sum() == 1
+    whole = stack.slide.encode(
+        torch.cat([region, torch.from_numpy(tissue)], 1)[None],
+        torch.ones(1, len(region), dtype=torch.bool),
+        torch.from_numpy(tree.centre_mm(regions.xy, regions.size0))[None],
+    )
+    assert np.allclose(whole[0].numpy(), f.slide["slide-nano"], atol=1e-4)
 
 
 @pytest.mark.slow

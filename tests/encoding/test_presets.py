@@ -3,7 +3,9 @@
 import pytest
 
 from hwsi.encoders import registry
+from hwsi.encoding.stack import Stack, choose
 from hwsi.errors import HwsiError
+from hwsi.model import zoo
 from hwsi.presets import Preset, available, load_preset
 
 
@@ -13,16 +15,54 @@ def test_presets_load_and_fit_their_encoders(name):
     assert preset.name == name
     for scale in ("cell", "patch", "region", "slide", "text"):
         assert registry.get(getattr(preset.encoders, scale)).scale == scale
-    patch = registry.get(preset.encoders.patch)
-    assert (patch.input_px, patch.mpp) == (preset.patch_px, preset.read_mpp)
+    for spec in (e for e in choose(preset).all if e.scale == "patch"):
+        assert spec.mpp == preset.read_mpp
+    model = zoo.get(preset.language_model)
+    assert model is not None
     with pytest.raises(ValueError, match="frozen"):
         preset.region_px = 1
+
+
+def test_paper_and_released_are_as_published():
+    paper, released = load_preset("paper"), load_preset("released")
+    # the same encoders; the release's model does not fuse the cells of a patch itself
+    apart = {"name": True, "language_model": True, "encoders": {"fusion"}}
+    assert paper.model_dump(exclude=apart) == released.model_dump(exclude=apart)
+    assert (paper.encoders.fusion, released.encoders.fusion) == ("", "ccaf_dino")
+    assert (paper.region_px, paper.patch_px, paper.read_mpp, paper.kept_patches) == (4096, 256, 0.5, 16)
+    assert [spec.dim for spec in choose(paper).all] == [384, 512, 384, 192, 192]
+    assert choose(paper).region_patch == registry.get("hipt_vit256")
+    assert (paper.language_model, released.language_model) == ("Qwen/Qwen2.5-7B-Instruct", "Bastech/MLLM-HWSI")
+
+
+def test_open_needs_no_permission_and_may_be_sold():
+    preset = load_preset("open")
+    cards = [*choose(preset).all, registry.get(preset.encoders.text), zoo.get(preset.language_model)]
+    assert all(card.commercial and not card.gated for card in cards)
+    # what its comment says of the others: no public patch encoder is both
+    free = {spec.id for spec in registry.available("patch") if spec.commercial and not spec.gated}
+    assert free == {"patch-nano"}
+    own = load_preset("nano").model_dump(exclude={"name", "language_model"})
+    assert preset.model_dump(exclude={"name", "language_model"}) == own
+
+
+@pytest.mark.parametrize("name", ["nano", "open"])
+def test_embedded_encoders_fit_one_another(name):
+    preset = load_preset(name)
+    chosen = choose(preset)
+    built = {s: getattr(chosen, s).build(weights=None) for s in ("cell", "patch", "region", "slide")}
+    Stack(**built).check(preset)
+    with pytest.raises(HwsiError, match=r"option_invalid.*region-nano does not read"):
+        Stack(**built | {"cell": registry.get("cellvit_256").build(weights=None)}).check(preset)
 
 
 def test_nano_is_as_documented():
     nano = load_preset("nano")
     assert (nano.region_px, nano.patch_px, nano.read_mpp, nano.kept_patches) == (2048, 256, 0.5, 16)
-    assert nano.max_mpp == 1.0
+    assert (nano.max_mpp, nano.language_model) == (1.0, "nano")
+    patch = registry.get(nano.encoders.patch)
+    assert patch.input_px == nano.patch_px
+    assert choose(nano).region_patch is None
 
 
 @pytest.mark.parametrize("name", ["", "nan", "../nano", "nano/", "missing.yaml", "\0", "x" * 5000])

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from hwsi import __version__
-from hwsi.cli import ask, bench, demo, encode, info, phantom, report
+from hwsi.cli import ask, bench, convert, demo, doctor, encode, import_features, info, models, phantom, report
 from hwsi.cli.console import note
 from hwsi.errors import HwsiError, Reason
 
@@ -33,6 +33,10 @@ app.command("info")(info.info)
 app.command("encode")(encode.encode)
 app.command("ask")(ask.ask)
 app.command("report")(report.report)
+app.command("models")(models.models)
+app.command("doctor")(doctor.doctor)
+app.command("convert")(convert.convert)
+app.command("import-features")(import_features.import_features)
 app.add_typer(phantom.app, name="phantom")
 app.add_typer(bench.app, name="bench")
 

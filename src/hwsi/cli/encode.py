@@ -18,6 +18,16 @@ def encode(
     cells_geojson: Annotated[
         bool, typer.Option("--cells-geojson", help="Also write the cells as GeoJSON that QuPath opens.")
     ] = False,
+    as_released: Annotated[
+        bool,
+        typer.Option(
+            "--as-released",
+            help="With --preset released, to compare with the authors' scripts: their grid (pixels of level 0, "
+            "whatever their size, and only the tissue that it meets), background encoded with the rest, and of every "
+            "region the patches most like the first region's greatest outlier. Without it regions are 2 mm wide "
+            "everywhere, background is left out, and each region keeps those of its patches that differ most.",
+        ),
+    ] = False,
 ) -> None:
     """Encode slides at four scales; a slide whose file is whole is not encoded again."""
     from hwsi.encoding import encode_to_file, load_stack
@@ -29,6 +39,11 @@ def encode(
         what = f"one mask ({mask.name}) for {len(slides)} slides"
         raise HwsiError(Reason.OPTION_INVALID, what, "encode each slide that has a mask by itself")
     chosen = load_preset(preset)
+    if as_released:
+        if not chosen.encoders.fusion or mask is not None:
+            what = "a mask" if mask is not None else f"preset {chosen.name}"
+            raise HwsiError(Reason.OPTION_INVALID, f"--as-released does not go with {what}", "use --preset released")
+        chosen = chosen.model_copy(update={"as_released": True})
     stack = load_stack(chosen)
     failed: list[HwsiError] = []
     for slide in slides:

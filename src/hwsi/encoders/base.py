@@ -36,7 +36,10 @@ class RegionEncoder(Protocol):
     spec: EncoderSpec
 
     def encode(self, patches: "Tensor", mask: "Tensor", row_col: "Tensor") -> "Tensor":
-        """``patches`` (B, T, Dp), ``mask`` bool (B, T) True where present, ``row_col`` int (B, T, 2) -> (B, D)."""
+        """``patches`` (B, T, Dp), ``mask`` bool (B, T) True where present, ``row_col`` int (B, T, 2) -> (B, D).
+
+        With ``spec.with_cells``, Dp is the width of a patch vector and that of ``summarise_cells`` together.
+        """
         ...
 
 
@@ -47,7 +50,21 @@ class SlideEncoder(Protocol):
     spec: EncoderSpec
 
     def encode(self, regions: "Tensor", mask: "Tensor", centre_mm: "Tensor") -> "Tensor":
-        """``regions`` (B, R, Dr), ``mask`` bool (B, R), ``centre_mm`` float (B, R, 2) as x, y -> (B, D)."""
+        """``regions`` (B, R, Dr), ``mask`` bool (B, R), ``centre_mm`` float (B, R, 2) as x, y -> (B, D).
+
+        With ``spec.with_tissue``, Dr is the width of a region vector and the two columns of ``summarise_tissue``.
+        """
+        ...
+
+
+@runtime_checkable
+class CellFusion(Protocol):
+    """Vectors of the cells of a patch to one vector, where that is done before the model."""
+
+    spec: EncoderSpec
+
+    def __call__(self, cells: "Tensor", mask: "Tensor") -> "Tensor":
+        """``cells`` (B, K, Dc), ``mask`` bool (B, K) True where there is a cell -> (B, D), zero without any."""
         ...
 
 

@@ -13,7 +13,7 @@ _nano = partial(
     licence="Apache-2.0",
     commercial=True,
     gated=False,
-    revision="1",
+    revision="2",
     source="hwsi, trained from scratch on phantom slides",
 )
 
@@ -23,11 +23,11 @@ PATCH = register(_nano(
 ))  # fmt: skip
 REGION = register(_nano(
     id="region-nano", scale="region", dim=192, input_px=None, mpp=None,
-    builder="hwsi.encoders.region_nano:build", weights="region.safetensors",
+    builder="hwsi.encoders.region_nano:build", weights="region.safetensors", with_cells=True,
 ))  # fmt: skip
 SLIDE = register(_nano(
     id="slide-nano", scale="slide", dim=192, input_px=None, mpp=None,
-    builder="hwsi.encoders.slide_nano:build", weights="slide.safetensors",
+    builder="hwsi.encoders.slide_nano:build", weights="slide.safetensors", with_tissue=True,
 ))  # fmt: skip
 CELL = register(_nano(
     id="cell-nano", scale="cell", dim=64, input_px=32, mpp=0.5,

@@ -1,9 +1,10 @@
-"""Slide encoder of the embedded preset: region vectors and their places in mm to 192 numbers.
+"""Slide encoder of the embedded preset: region vectors with their tissue and places in mm to 192 numbers.
 
 - Sparse attention: a region sees itself, its 8 nearest regions and 4 global tokens; the global tokens see all.
   So the cost of the blocks grows linearly with the number of regions.
 - Places enter as Fourier features around the slide's centre of tissue: moving the tissue on the glass changes
   nothing, nor does the order of the regions.
+- The number of pieces of tissue is added up over the regions and embedded.
 
 Notation: B slides, R regions, G = 4 global tokens, D = 192, H = 3 heads, K = 9 (itself and neighbours).
 """
@@ -16,13 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hwsi.encoders.nano import SLIDE
+from hwsi.encoders.nano import REGION, SLIDE
+from hwsi.encoders.summaries import TISSUE_DIM
 from hwsi.encoders.vit import Attention, Mlp, Pool, init_weights
 from hwsi.encoders.weights import initialise
 
 _GLOBALS = 4
 _NEIGHBOURS = 8
 _CHUNK = 1024
+_MOST_PIECES = 8
 _WAVELENGTHS_MM = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
 
@@ -95,7 +98,7 @@ class NeighbourBlock(nn.Module):
 
 
 class SlideNano(nn.Module):
-    """``forward``: (B, R, 192), bool (B, R), float (B, R, 2) -> (B, 192)."""
+    """``forward``: (B, R, 192 + 2), bool (B, R), float (B, R, 2) -> (B, 192)."""
 
     spec = SLIDE
     wave: Tensor
@@ -106,6 +109,8 @@ class SlideNano(nn.Module):
         self.place = nn.Linear(4 * len(_WAVELENGTHS_MM), 192)
         self.norm_in = nn.LayerNorm(192)
         self.into = nn.Linear(192, 192)
+        self.tissue = nn.Linear(TISSUE_DIM, 192)
+        self.pieces = nn.Embedding(_MOST_PIECES + 1, 192)
         self.globals = nn.Parameter(torch.zeros(1, _GLOBALS, 192))
         self.blocks = nn.ModuleList(NeighbourBlock(dim=192, heads=3, hidden=384) for _ in range(2))
         self.norm = nn.LayerNorm(192)
@@ -114,19 +119,22 @@ class SlideNano(nn.Module):
         nn.init.trunc_normal_(self.globals, std=0.02)
 
     def forward(self, regions: Tensor, mask: Tensor, centre_mm: Tensor) -> Tensor:
-        """(B, R, 192), bool (B, R), float (B, R, 2) -> (B, 192)."""
+        """(B, R, 192 + 2), bool (B, R), float (B, R, 2) -> (B, 192)."""
         present = mask.unsqueeze(-1)
         regions = torch.where(present, regions, torch.zeros_like(regions))
         centre_mm = torch.where(present, centre_mm, torch.zeros_like(centre_mm))
         index, valid = nearest(centre_mm, mask)
         middle = centre_mm.sum(1, keepdim=True) / present.sum(1, keepdim=True).clamp(min=1)
         angle = ((centre_mm - middle).unsqueeze(-1) * self.wave).flatten(2)
-        x = self.into(self.norm_in(regions)) + self.place(torch.cat([angle.sin(), angle.cos()], dim=-1))
+        vectors, tissue = regions[..., : REGION.dim], regions[..., REGION.dim :]
+        x = self.into(self.norm_in(vectors)) + self.tissue(tissue)
+        x = x + self.place(torch.cat([angle.sin(), angle.cos()], dim=-1))
         x = torch.cat([self.globals.expand(len(x), -1, -1), x], dim=1)
         for block in self.blocks:
             x = block(x, mask, index, valid)
         x = self.norm(x)
-        return self.pool(x[:, :_GLOBALS].mean(1), x[:, _GLOBALS:], mask)  # type: ignore[no-any-return]
+        pieces = tissue[..., 1].sum(1).round().long().clamp(0, _MOST_PIECES)
+        return self.pool(x[:, :_GLOBALS].mean(1), x[:, _GLOBALS:], mask) + self.pieces(pieces)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def encode(self, regions: Tensor, mask: Tensor, centre_mm: Tensor) -> Tensor:

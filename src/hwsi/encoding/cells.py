@@ -22,7 +22,7 @@ def find_cells(pixels: RegionPixels, encoder: CellEncoder) -> CellBlock:
 
     plan = pixels.plan
     centroid = pixels.to_level0(found.xy, image)
-    col, row = (centroid // pixels.patch_side).astype(np.int64).T
+    col, row = ((centroid - plan.origin0) // pixels.patch_side).astype(np.int64).T
     # patch of each place of the box; -1 is background. Rounding may put a centroid just over the core's rim.
     patch_at = np.full((plan.rows, plan.cols), -1, np.int64)
     patch_at[plan.row_col[:, 0], plan.row_col[:, 1]] = plan.patches

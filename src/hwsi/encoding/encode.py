@@ -11,17 +11,19 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 import hwsi
+from hwsi.encoders.summaries import summarise_tissue
 from hwsi.encoding.journal import Journal, JournalCells
 from hwsi.encoding.memory import give_back
 from hwsi.encoding.pixels import plan_regions
 from hwsi.encoding.progress import Progress, silent
-from hwsi.encoding.regions import encode_region_tokens, encode_regions
+from hwsi.encoding.regions import cell_rows, encode_region_tokens, encode_regions
+from hwsi.encoding.released import lay_released, with_quadruplet, write_layout
 from hwsi.encoding.stack import Stack, load_stack
 from hwsi.encoding.timing import Timings
 from hwsi.errors import HwsiError, Reason
@@ -34,7 +36,7 @@ from hwsi.presets import Preset, load_preset
 if TYPE_CHECKING:
     from hwsi.slide import Slide, Tissue
 
-_REVISION = 2
+_REVISION = 3
 """Of the way from pixels to features; raise it when the same slide and encoders give other features."""
 
 _MOST_OBLONG = 1.1
@@ -128,8 +130,12 @@ def encode_to_file(
         if not _is_whole(target, slide, key):
             encode_regions(slide, tree, chosen, stack, journal, progress, timings)
             features = _collect(slide, tree, tissue, chosen, stack, journal, timings, key)
+            cells = JournalCells(journal, len(tree.regions), {stack.cell.spec.id: stack.cell.spec.dim})
+            if stack.fusion is not None:
+                with timings("fusion"):
+                    features = with_quadruplet(features, cells, stack, chosen)
+                write_layout(features, Path(out) / "released")
             with timings("write"):
-                cells = JournalCells(journal, len(tree.regions), {stack.cell.spec.id: stack.cell.spec.dim})
                 write_features(target, features, cells=cells)
         journal.remove()
     give_back()
@@ -166,6 +172,8 @@ def _find_tree(slide: "Slide", preset: Preset, mask: str | Path | None) -> tuple
     from hwsi.slide import find_tissue, region_focus
 
     tissue = find_tissue(slide, mpp=preset.tissue_mpp, mask=None if mask is None else Path(mask))
+    if preset.as_released:
+        return tissue, lay_released(slide)
     tree = build_grid(
         (slide.width0, slide.height0),
         slide.mpp,
@@ -196,15 +204,28 @@ def _collect(
     key: str,
 ) -> SlideFeatures:
     """Everything but the cells, from a journal that has all regions."""
-    patch = np.zeros((len(tree.patches), stack.patch.spec.dim), np.float32)
+    patch = {e.spec.id: np.zeros((len(tree.patches), e.spec.dim), np.float32) for e in stack.patches}
     for plan in plan_regions(tree):
-        patch[plan.patches] = journal.patch(plan.region)
+        for encoder, rows in zip(stack.patches, (journal.patch, journal.read), strict=False):
+            patch[encoder.spec.id][plan.patches] = rows(plan.region)
+    outlines = tuple(
+        tuple(np.asarray(ring.coords, np.float64)[:-1, :2] for ring in (polygon.exterior, *polygon.interiors))
+        for polygon in tissue.polygons
+    )
     with timings("region"):
-        region = encode_region_tokens(tree, patch, preset, stack)
+        seen = patch[stack.patches[-1].spec.id]
+        if stack.region.spec.with_cells:
+            seen = np.concatenate([seen, cell_rows(tree, stack, journal)], 1)
+        region = encode_region_tokens(tree, seen, preset, stack)
     with timings("slide"), torch.inference_mode():
         centre_mm = tree.centre_mm(tree.regions.xy, tree.regions.size0)
+        seen = region
+        if stack.slide.spec.with_tissue:
+            regions = tree.regions
+            columns = summarise_tissue([rings[0] for rings in outlines], regions.tissue, regions.xy, regions.size0)
+            seen = np.concatenate([region, columns], 1)
         whole = stack.slide.encode(
-            torch.from_numpy(region)[None].to(stack.device),
+            torch.from_numpy(seen)[None].to(stack.device),
             torch.ones(1, len(region), dtype=torch.bool, device=stack.device),
             torch.from_numpy(centre_mm)[None].to(stack.device),
         )[0]
@@ -214,20 +235,17 @@ def _collect(
         hierarchy=tree,
         mpp_source=slide.mpp_source,
         preset=preset.name,
-        patch={stack.patch.spec.id: patch},
+        patch=patch,
         cell={},
         region={stack.region.spec.id: region},
         slide={stack.slide.spec.id: whole.float().cpu().numpy()},
-        tissue=tuple(
-            tuple(np.asarray(ring.coords, np.float64)[:-1, :2] for ring in (polygon.exterior, *polygon.interiors))
-            for polygon in tissue.polygons
-        ),
+        tissue=outlines,
         warnings=tuple(slide.warnings),
         provenance={
             "hwsi_version": hwsi.__version__,
             "key": key,
             "encoders": stack.identity(),
-            "preset": preset.model_dump(mode="json"),
+            "preset": _of_features(preset),
         },
     )
 
@@ -238,11 +256,16 @@ def _key(slide: "Slide", preset: Preset, stack: Stack, mask: str | Path | None) 
         "revision": _REVISION,
         "slide": slide.slide_id,
         "mpp": [*slide.mpp_xy],
-        "preset": preset.model_dump(mode="json"),
+        "preset": _of_features(preset),
         "encoders": stack.identity(),
         "mask": _digest(mask) if mask is not None else None,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _of_features(preset: Preset) -> dict[str, Any]:
+    """The preset without who answers, since another language model reads the same features, and without defaults."""
+    return preset.model_dump(mode="json", exclude={"language_model"}, exclude_defaults=True)
 
 
 def _digest(mask: str | Path) -> str:

@@ -82,8 +82,13 @@ class Journal:
             os.close(self._lock)
             self._lock = None
 
-    def put(self, region: int, patch: NDArray[np.float32], cells: CellBlock) -> None:
-        """Keep the results of a region: features (n, D) of its patches with tissue, and its cells."""
+    def put(
+        self, region: int, patch: NDArray[np.float32], cells: CellBlock, read: NDArray[np.float32] | None = None
+    ) -> None:
+        """Keep the results of a region: features (n, D) of its patches with tissue, and its cells.
+
+        ``read`` (n, D') are those of the patch encoder that only the region encoder reads, where there is one.
+        """
         arrays: dict[str, NDArray[Any]] = {
             "patch": patch,
             "xy": cells.cells.xy,
@@ -93,6 +98,8 @@ class Journal:
             "type": cells.cells.type,
             "type_prob": cells.cells.type_prob,
         }
+        if read is not None:
+            arrays["read"] = read
         arrays |= {f"features/{encoder}": values for encoder, values in cells.features.items()}
         packed = io.BytesIO()  # a zip that fails half-way on a full disk cannot be closed
         np.savez(packed, allow_pickle=False, **arrays)
@@ -105,7 +112,8 @@ class Journal:
             with np.load(self._path(region), allow_pickle=False) as file:
                 # every array is read, so that a file cut short by a power failure is noticed
                 arrays = {name: file[name] for name in file.files}
-            return len(arrays["xy"]) if len(arrays["patch"]) == patches else None
+            of_patches = (arrays[name] for name in ("patch", "read") if name in arrays)
+            return len(arrays["xy"]) if all(len(a) == patches for a in of_patches) else None
         except FileNotFoundError:
             return None
         except _DAMAGE:
@@ -114,8 +122,11 @@ class Journal:
 
     def patch(self, region: int) -> NDArray[np.float32]:
         """Features (n, D) of a region's patches that hold tissue."""
-        with np.load(self._path(region), allow_pickle=False) as file:
-            return np.asarray(file["patch"], np.float32)
+        return self._rows(region, "patch")
+
+    def read(self, region: int) -> NDArray[np.float32]:
+        """Features (n, D') of the same patches, as the region encoder reads them, where it reads others."""
+        return self._rows(region, "read")
 
     def block(self, region: int) -> CellBlock:
         """The cells of a region."""
@@ -147,6 +158,10 @@ class Journal:
             self.folder.rmdir()
         with suppress(OSError):  # it holds the journal of another slide
             self.folder.parent.rmdir()
+
+    def _rows(self, region: int, name: str) -> NDArray[np.float32]:
+        with np.load(self._path(region), allow_pickle=False) as file:
+            return np.asarray(file[name], np.float32)
 
     def _path(self, region: int) -> Path:
         return self.folder / f"{region:06d}.npz"

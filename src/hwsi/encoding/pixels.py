@@ -21,6 +21,8 @@ from hwsi.hierarchy.tree import Hierarchy, Int
 
 Image = NDArray[np.uint8]
 
+_ROUNDED = 0.5 + 1e-6
+
 
 class Readable(Protocol):
     """A slide, as far as its pixels go."""
@@ -43,8 +45,9 @@ class RegionPlan:
         region: its index.
         patches: (n,) indices of its patches that hold tissue, ascending.
         row_col: (n, 2) their places inside the box that is read.
-        row0, col0: place of that box in the slide's grid of patches.
+        row0, col0: place of that box in the grid of patches.
         rows, cols: its size in patches.
+        origin0: level-0 corner of that grid: the slide's, or of a region that lies off the slide's grid its own.
     """
 
     region: int
@@ -54,21 +57,27 @@ class RegionPlan:
     col0: int
     rows: int
     cols: int
+    origin0: tuple[float, float] = (0.0, 0.0)
 
 
 def plan_regions(tree: Hierarchy) -> list[RegionPlan]:
     """One plan for each region; a region of the tree has at least one patch with tissue."""
     per_side = tree.region_px // tree.patch_px
     offsets = tree.patches.of_region(len(tree.regions))
+    grid, xy = tree.regions.grid, tree.regions.xy
+    # what rounds to the region's corner is its corner exactly
+    exact = grid[:, ::-1] * (tree.region_px * tree.read_mpp / tree.mpp)
+    on_grid = (np.abs(exact - xy) <= _ROUNDED).all(axis=1)
     plans = []
     for r in range(len(tree.regions)):
         inside = np.arange(offsets[r], offsets[r + 1])
         wanted = inside[~tree.patches.background[inside]]
         row_col = tree.patches.row_col[wanted]
         first, last = row_col.min(axis=0), row_col.max(axis=0)
-        row0, col0 = (tree.regions.grid[r] * per_side + first).tolist()
+        row0, col0 = ((grid[r] * per_side if on_grid[r] else 0) + first).tolist()
         rows, cols = (last - first + 1).tolist()
-        plans.append(RegionPlan(r, wanted, row_col - first, row0, col0, rows, cols))
+        x0, y0 = (0.0, 0.0) if on_grid[r] else xy[r].astype(float).tolist()
+        plans.append(RegionPlan(r, wanted, row_col - first, row0, col0, rows, cols, (x0, y0)))
     return plans
 
 
@@ -109,8 +118,8 @@ class RegionPixels:
         scale = self.tree.read_mpp / mpp
         image = _resized(self.image, round(self.width * scale), round(self.height * scale))
         side, plan = self.patch_side, self.plan
-        left_top = np.array([plan.col0, plan.row0]) * side
-        right_bottom = np.array([plan.col0 + plan.cols, plan.row0 + plan.rows]) * side
+        left_top = np.array([plan.col0, plan.row0]) * side + plan.origin0
+        right_bottom = np.array([plan.col0 + plan.cols, plan.row0 + plan.rows]) * side + plan.origin0
         x0, y0 = self._to_image(left_top, image).tolist()
         x1, y1 = self._to_image(right_bottom, image).tolist()
         return image, (x0, y0, x1, y1)
@@ -139,8 +148,8 @@ def read_region(slide: Readable, tree: Hierarchy, plan: RegionPlan, *, halo_um: 
     halo_px = int(np.ceil(halo_um / tree.read_mpp))
     scale0 = tree.read_mpp / tree.mpp
     side = tree.patch_px * scale0
-    x0 = round(plan.col0 * side - halo_px * scale0)
-    y0 = round(plan.row0 * side - halo_px * scale0)
+    x0 = round(plan.col0 * side - halo_px * scale0 + plan.origin0[0])
+    y0 = round(plan.row0 * side - halo_px * scale0 + plan.origin0[1])
     width, height = (n * tree.patch_px + 2 * halo_px for n in (plan.cols, plan.rows))
     mpp = min(tree.read_mpp, max(cell_mpp, tree.mpp))
     # The tree takes level-0 pixels for squares of the mean side. Where they are not quite, more or fewer are asked

@@ -13,11 +13,14 @@ from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hwsi.encoders.base import PatchEncoder
+from hwsi.encoders.summaries import cells_dim, summarise_cells
 from hwsi.encoding.cells import find_cells
 from hwsi.encoding.journal import Journal
 from hwsi.encoding.pixels import Readable, RegionPixels, RegionPlan, plan_regions, read_region
@@ -56,16 +59,31 @@ def encode_regions(
             images = pixels.result().patches()
             del pixels  # its memory goes before the next region is read
             with timings("patch"):
-                vectors = _encode_patches(images, preset, stack)
+                vectors = _encode_patches(images, preset, stack.patch, stack.device)
+                read = None
+                if stack.region_patch is not None:
+                    read = _encode_patches(images, preset, stack.region_patch, stack.device)
             block = found.result()
             with timings("journal"):
-                journal.put(plan.region, vectors, block)
+                journal.put(plan.region, vectors, block, read)
             count.add(len(images), len(block.cells))
             count.tell()
 
 
+def cell_rows(tree: Hierarchy, stack: Stack, journal: Journal) -> Rows:
+    """What the region encoder reads of the cells of every patch (N, :func:`cells_dim`)."""
+    spec = stack.cell.spec
+    rows = np.zeros((len(tree.patches), cells_dim(spec.dim)), np.float32)
+    of_region = tree.patches.of_region(len(tree.regions))
+    for region, (start, end) in enumerate(pairwise(of_region.tolist())):
+        block = journal.block(region)
+        cells = block.cells
+        rows[start:end] = summarise_cells(block.features[spec.id], cells.type, cells.patch - start, end - start)
+    return rows
+
+
 def encode_region_tokens(tree: Hierarchy, patch: Rows, preset: Preset, stack: Stack) -> Rows:
-    """Features (R, D) of all regions, from the features (N, D) of all patches."""
+    """Features (R, D) of all regions, from what their encoder reads (N, Dp) of all patches."""
     r = len(tree.regions)
     per_region = (tree.region_px // tree.patch_px) ** 2
     tokens = patch.reshape(r, per_region, -1)
@@ -120,7 +138,7 @@ def _ahead(
 
     def segment(pixels: Future[RegionPixels]) -> CellBlock:
         image = pixels.result()
-        with timings("cells"):
+        with timings("cells"), torch.inference_mode():  # a mode of its thread
             return find_cells(image, stack.cell)
 
     # as many as torch may use, halved: who encodes slides side by side gives each process fewer threads
@@ -140,11 +158,11 @@ def _ahead(
         finders.shutdown(cancel_futures=True)
 
 
-def _encode_patches(images: NDArray[np.uint8], preset: Preset, stack: Stack) -> Rows:
+def _encode_patches(images: NDArray[np.uint8], preset: Preset, encoder: PatchEncoder, device: str) -> Rows:
     """Features (n, D) of the patches (n, H, W, 3) of one region."""
     made = []
     with torch.inference_mode():
         for start in range(0, len(images), preset.patch_batch):
-            batch = torch.from_numpy(images[start : start + preset.patch_batch]).to(stack.device)
-            made.append(stack.patch.encode(batch).float().cpu().numpy())
+            batch = torch.from_numpy(images[start : start + preset.patch_batch]).to(device)
+            made.append(encoder.encode(batch).float().cpu().numpy())
     return np.concatenate(made)

@@ -1,7 +1,7 @@
-"""Presets: one YAML file each, saying which encoders read a slide, and at which sizes.
+"""Presets: one YAML file each, saying which encoders read a slide, at which sizes, and which model answers.
 
 - ``load_preset("nano")`` gives a checked, frozen :class:`Preset`; a path to a YAML file works too.
-- Only what changes the features is in a preset, so equal presets and equal weights give equal features.
+- Equal presets and equal weights give equal features, and of a preset all but ``language_model`` changes them.
 """
 
 from pathlib import Path
@@ -24,7 +24,10 @@ _HERE = Path(__file__).parent
 
 
 class EncoderIds(BaseModel):
-    """Which encoder of the registry reads each scale."""
+    """Which encoder of the registry reads each scale.
+
+    ``fusion`` makes one vector of the cells of a patch, for a model that does not do so itself; empty for none.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,10 +36,11 @@ class EncoderIds(BaseModel):
     region: str
     slide: str
     text: str
+    fusion: str = ""
 
 
 class Preset(BaseModel):
-    """How a slide is read and encoded.
+    """How a slide is read and encoded, and by what questions are answered.
 
     Attributes:
         name: of the preset.
@@ -51,6 +55,10 @@ class Preset(BaseModel):
         cell_halo_um: rim read around a region, so that cells on its border are whole.
         patch_batch, region_batch: how many are encoded at once. They change features in the last digits, so
             they belong to the preset and not to the call.
+        language_model: what answers: ``nano`` (the embedded model), a name that :mod:`hwsi.model.zoo` knows, or the
+            folder of a trained model.
+        as_released: regions and patches are chosen as the release's scripts choose them, to compare with it
+            (``hwsi.encoding.released``).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,6 +76,8 @@ class Preset(BaseModel):
     cell_halo_um: float = Field(ge=0)
     patch_batch: PositiveInt
     region_batch: PositiveInt
+    language_model: str = Field(default="nano", min_length=1)
+    as_released: bool = False
 
     @model_validator(mode="after")
     def _patches_fill_a_region(self) -> Self:
