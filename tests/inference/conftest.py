@@ -60,7 +60,7 @@ def make_features(seed: int = 0, *, preset: str = "nano", cells_per_patch: int =
 def _short_reports():
     """An untrained model never ends a report."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hwsi.inference.session.REPORT_TOKENS", 32)
+        patch.setattr("hwsi.inference.studied.REPORT_TOKENS", 32)
         yield
 
 

@@ -9,7 +9,7 @@ import torch
 from hwsi.errors import HwsiError, Reason
 from hwsi.inference import Session, study
 from hwsi.inference.key_regions import MAX_REGIONS, key_regions, restrict
-from hwsi.inference.session import PRESET_WARNINGS
+from hwsi.inference.studied import SYNTHETIC
 
 CLOSED = ("What is the histologic grade?", ("grade 1", "grade 2", "grade 3"))
 
@@ -199,7 +199,7 @@ def test_a_second_question_reads_no_slide(nano, features, session, monkeypatch):
 
 def test_warnings_of_model_and_slide_are_always_there(closed, opened, session):
     for answer in (closed, opened, session.caption(evidence=False)):
-        assert PRESET_WARNINGS["nano"] in answer.warnings
+        assert SYNTHETIC in answer.warnings
         assert "a warning of the slide" in answer.warnings
 
 
@@ -242,7 +242,7 @@ def test_another_slide_changes_what_is_said_or_how_surely(nano, features_of, clo
 def test_the_report_cites_and_its_sentences_are_its_text(session):
     report = session.report()
     assert report.note
-    assert PRESET_WARNINGS["nano"] in report.warnings
+    assert SYNTHETIC in report.warnings
     for s in report.statements:
         assert s.text in report.text
         assert set(s.cites) <= session._tissue.labels

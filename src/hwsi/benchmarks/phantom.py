@@ -33,7 +33,7 @@ from hwsi.phantom.wordings import REFUSAL
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hwsi.inference.session import Session
+    from hwsi.inference.studied import StudiedSlide
 
 SCALES = ("cell", "patch", "region", "slide")
 CONDITIONS = ("slide", "none", "other")
@@ -202,7 +202,7 @@ def _run(model: str, slides: int, seed: int, out: Path, progress: Progress | Non
     paths = [cohort / (p.slide_id + p.suffix) for p in plans]
     truths = [load_truth(path) for path in paths]
     organ_of = {t["slide_id"]: t["organ"] for t in truths}
-    sessions: list[Session] = []
+    sessions: list[StudiedSlide] = []
     for i, path in enumerate(paths):
         with study(path, preset=model, out=out / "job") as session:
             sessions.append(session)
@@ -235,11 +235,13 @@ def partners(organs: Sequence[str], patients: Sequence[str]) -> list[int | None]
     return found
 
 
-def _can_be_asked(question: dict[str, Any], session: "Session") -> bool:
+def _can_be_asked(question: dict[str, Any], session: "StudiedSlide") -> bool:
     return all(session.region_at(*grid) for grid in cited(question["question"]))
 
 
-def _ask(question: dict[str, Any], organ: str, patient: str, session: "Session", other: "Session | None") -> Row:
+def _ask(
+    question: dict[str, Any], organ: str, patient: str, session: "StudiedSlide", other: "StudiedSlide | None"
+) -> Row:
     words, choices = fill_labels(question["question"], session.region_at), question["choices"]
 
     def best(log_p: Any) -> str:
@@ -252,7 +254,7 @@ def _ask(question: dict[str, Any], organ: str, patient: str, session: "Session",
     return Row(question["id"], question["kind"], question["scale"], organ, patient, question["answer"], given)
 
 
-def _refusals(truths: Sequence[dict[str, Any]], sessions: Sequence["Session"]) -> tuple[float, float]:
+def _refusals(truths: Sequence[dict[str, Any]], sessions: Sequence["StudiedSlide"]) -> tuple[float, float]:
     """Shares of open-asked questions that were refused: of unanswerable ones, and of as many answerable ones."""
     refused: dict[bool, list[bool]] = {True: [], False: []}
     for truth, session in zip(truths, sessions, strict=True):

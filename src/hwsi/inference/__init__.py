@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hwsi.inference.answer import Answer, Evidence, Provenance
     from hwsi.inference.report import Report, Statement
+    from hwsi.inference.resample_session import ResampleSession
     from hwsi.inference.session import Session, study
+    from hwsi.inference.studied import StudiedSlide
 
 # public name -> module that defines it; resolved on first use, since the session needs torch
 _PUBLIC = {
@@ -15,11 +17,23 @@ _PUBLIC = {
     "Provenance": "answer",
     "Report": "report",
     "Statement": "report",
+    "ResampleSession": "resample_session",
     "Session": "session",
+    "StudiedSlide": "studied",
     "study": "session",
 }
 
-__all__ = ["Answer", "Evidence", "Provenance", "Report", "Session", "Statement", "study"]
+__all__ = [
+    "Answer",
+    "Evidence",
+    "Provenance",
+    "Report",
+    "ResampleSession",
+    "Session",
+    "Statement",
+    "StudiedSlide",
+    "study",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Scale = Literal["cell", "patch", "region", "slide"]
+LeftOutAt = Literal["lm_token", "encoder_input"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Evidence:
             this is left out and what it gains when only this is added; of the mean log-probability per token, or
             for a closed question of the log-odds of the chosen option (``evidence.py``).
         supports: the words of the answer that it supports.
-        left_out_at: where it was left out, ``lm_token`` or ``encoder_input``.
+        left_out_at: where it was left out: ``lm_token``, what the language model reads, or ``encoder_input``, what the
+            model's visual part makes that of.
     """
 
     scale: Scale
@@ -31,7 +33,7 @@ class Evidence:
     score: float
     supports: str
     contours: tuple[tuple[tuple[float, float], ...], ...] = ()
-    left_out_at: Literal["lm_token", "encoder_input"] = "lm_token"
+    left_out_at: LeftOutAt = "lm_token"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from hwsi.inference.report import Report
 from hwsi.inference.words import confidence_words, reliance_words, size_words
 
 if TYPE_CHECKING:
-    from hwsi.inference.session import Session
+    from hwsi.inference.studied import StudiedSlide
 
 PICTURES_PER_ANSWER = 3
 
@@ -69,7 +69,7 @@ class Page:
 
 def write_html(
     path: Path,
-    session: "Session",
+    session: "StudiedSlide",
     entries: Sequence[Entry] = (),
     report: Report | None = None,
     *,
@@ -84,7 +84,9 @@ def write_html(
     return path
 
 
-def build_page(session: "Session", entries: Sequence[Entry], report: Report | None, *, report_truth: str = "") -> Page:
+def build_page(
+    session: "StudiedSlide", entries: Sequence[Entry], report: Report | None, *, report_truth: str = ""
+) -> Page:
     """Collect pictures and facts; reads the pixels of the slide once per picture."""
     slide = session.need_slide()
     hierarchy = session.features.hierarchy

@@ -6,14 +6,32 @@
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
-
-from hwsi.model.modeling import HwsiForConditionalGeneration
-from hwsi.model.processor import HwsiProcessor
-from hwsi.model.scoring import PrefixCache
+from transformers import Cache
 
 _BROKEN = "\N{REPLACEMENT CHARACTER}"  # what half a character decodes to
+
+
+class ReadSlide(Protocol):
+    """A slide as the language model remembers it."""
+
+    def __len__(self) -> int:
+        """How many tokens it took."""
+        ...
+
+    def copy(self, rows: int) -> Cache:
+        """Its keys and values, for so many rows."""
+        ...
+
+
+class Decodes(Protocol):
+    """A processor, as far as words are made of tokens."""
+
+    def decode(self, ids: Any) -> str:
+        """Ids to words, without special tokens."""
+        ...
 
 
 class Pieces:
@@ -23,7 +41,7 @@ class Pieces:
         ids: all tokens so far. text: all words given out so far.
     """
 
-    def __init__(self, processor: HwsiProcessor, stream: Callable[[str], None] | None) -> None:
+    def __init__(self, processor: Decodes, stream: Callable[[str], None] | None) -> None:
         self._processor, self._stream = processor, stream
         self.ids: list[int] = []
         self.text = ""
@@ -48,8 +66,8 @@ class Pieces:
 
 @torch.inference_mode()
 def speak(
-    model: HwsiForConditionalGeneration,
-    prefix: PrefixCache,
+    model: Any,
+    prefix: ReadSlide,
     question: Sequence[int],
     pieces: Pieces,
     *,
@@ -58,10 +76,11 @@ def speak(
     """Put the likeliest token after the likeliest token into ``pieces``, up to and with the end token.
 
     Args:
-        question: ids of :meth:`HwsiProcessor.question`.
+        model: of either kind. prefix: the slide that it has read.
+        question: ids of the processor's ``question``.
         max_new_tokens: at most so many.
     """
-    device = prefix.input_ids.device
+    device = model.device
     end = model.generation_config.eos_token_id
     ends = set(end) if isinstance(end, list) else {end}
     past = prefix.copy(1)
@@ -88,6 +107,6 @@ def speak(
     pieces.end()
 
 
-def token_ends(processor: HwsiProcessor, ids: Sequence[int]) -> list[int]:
+def token_ends(processor: Decodes, ids: Sequence[int]) -> list[int]:
     """For each token, where its words end in the decoded text (characters)."""
     return [len(processor.decode(list(ids[: t + 1]))) for t in range(len(ids))]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hwsi.hierarchy.labels import patch_label, region_label
 from hwsi.hierarchy.tree import Hierarchy
-from hwsi.inference.answer import Evidence
+from hwsi.inference.answer import Evidence, LeftOutAt
 from hwsi.model.prompt import Node
 
 MAX_CELLS = 12
@@ -27,8 +27,8 @@ class EvidenceMaker:
         labels: everything that can be cited on this slide: all regions, and all patches that hold tissue.
     """
 
-    def __init__(self, tree: Hierarchy, nodes: Sequence[Node]) -> None:
-        self._tree, self._nodes = tree, nodes
+    def __init__(self, tree: Hierarchy, nodes: Sequence[Node], left_out_at: LeftOutAt = "lm_token") -> None:
+        self._tree, self._nodes, self._left_out_at = tree, nodes, left_out_at
         cols = tree.region_px // tree.patch_px
         patches = tree.patches
         labels = {region_label(r) for r in range(len(tree.regions))}
@@ -49,6 +49,7 @@ class EvidenceMaker:
             score=score,
             supports=supports,
             contours=self._contours(n.index) if n.scale == "cell" else (),
+            left_out_at=self._left_out_at,
         )
 
     def _box(self, xy: NDArray[np.int64], size0: int) -> tuple[int, int, int, int]:
