@@ -19,8 +19,8 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-def commands() -> list[str]:
-    lines = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+def commands(language: str = "bash") -> list[str]:
+    lines = [line.split("#")[0].strip() for block in blocks(language) for line in block.splitlines()]
     return [line for line in lines if line.startswith("hwsi ")]
 
 
@@ -48,6 +48,17 @@ def test_command_works(command: str, folder: Path) -> None:
         [sys.executable, "-m", "hwsi.cli.app", *words[1:]], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", commands("sh"))
+def test_command_with_weights_that_may_be_elsewhere_works_or_says_what_is_missing(command: str, folder: Path) -> None:
+    words = shlex.split(command)
+    done = subprocess.run(
+        [sys.executable, "-m", "hwsi.cli.app", *words[1:]], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (0, 2), done.stderr
+    if done.returncode and words[1] != "doctor":  # which tells all that is missing on stdout
+        assert re.fullmatch(r"hwsi: error \[(?!usage)\w+\]: [^\n]+\n", done.stderr), done.stderr
 
 
 def test_python_works(folder: Path) -> None:

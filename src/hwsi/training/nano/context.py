@@ -1,4 +1,4 @@
-"""Step 4: region and slide encoders over frozen patch vectors, and the text tower aligned at three scales.
+"""Step 4: region and slide encoders over frozen patch and cell vectors, and the text tower aligned at three scales.
 
 - Each vector must hold the attributes of its square or slide (one linear layer each), and lie near the words for it:
   patch and phrase, region and sentence, slide and report, symmetric InfoNCE with shared positives.
@@ -18,8 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hwsi.encoders.nano import CELL, PATCH
 from hwsi.encoders.region_nano import RegionNano
 from hwsi.encoders.slide_nano import SlideNano
+from hwsi.encoders.summaries import summarise_cells, summarise_tissue
 from hwsi.encoders.text_nano import TextNano
 from hwsi.encoders.text_nano import build as build_text
 from hwsi.encoders.weights import save
@@ -36,7 +38,8 @@ class Example:
     """One slide: R regions of up to T patches.
 
     Attributes:
-        patches: (R, T, 192). mask: (R, T) bool. row_col: (R, T, 2) int64. mm: (R, 2) centres of the regions.
+        patches: (R, T, 192 + 261), vector and cells of each patch. mask: (R, T) bool. row_col: (R, T, 2) int64.
+        tissue: (R, 2), see ``summarise_tissue``. mm: (R, 2) centres of the regions.
         side: patches along a region's side. region_numbers, slide_numbers: not standardised, nan unknown.
         region_kinds, slide_kinds: attribute -> class indices, -1 unknown.
         sentences: of the regions. report: of the slide. phrases: ((region, slot), text) of patches.
@@ -46,6 +49,7 @@ class Example:
     patches: Tensor
     mask: Tensor
     row_col: Tensor
+    tissue: Tensor
     mm: Tensor
     side: int
     region_numbers: Tensor
@@ -57,17 +61,20 @@ class Example:
     phrases: list[tuple[tuple[int, int], str]]
 
 
-def example(slide: CohortSlide, features: SlideFeatures, encoder: str = "patch-nano") -> Example:
+def example(slide: CohortSlide, features: SlideFeatures, encoder: str = PATCH.id) -> Example:
     """Join a slide's features with its truth by the grid that both share."""
     tree, truth, table = features.hierarchy, slide.truth(), slide.patches()
     side = tree.region_px // tree.patch_px
     rows, t = len(tree.regions), side * side
-    vectors = torch.zeros(rows, t, 192)
+    of_cells = features.cell[CELL.id]
+    cells = summarise_cells(of_cells, tree.cells.type, tree.cells.patch, len(tree.patches))
+    seen = np.concatenate([np.asarray(features.patch[encoder], np.float32), cells], 1)
+    vectors = torch.zeros(rows, t, seen.shape[1])
     mask = torch.zeros(rows, t, dtype=torch.bool)
     slot = tree.patches.row_col[:, 0] * side + tree.patches.row_col[:, 1]
     there = ~tree.patches.background
     at = (torch.from_numpy(tree.patches.region[there].copy()), torch.from_numpy(slot[there].copy()))
-    vectors[at] = torch.from_numpy(np.asarray(features.patch[encoder], np.float32)[there])
+    vectors[at] = torch.from_numpy(seen[there])
     mask[at] = True
     grid = np.arange(t)
     row_col = torch.from_numpy(np.stack([grid // side, grid % side], 1)).expand(rows, t, 2)
@@ -86,9 +93,11 @@ def example(slide: CohortSlide, features: SlideFeatures, encoder: str = "patch-n
     def plain(text: str) -> str:
         return fill_labels(text, lambda row, col: "this region")
 
-    mm = torch.from_numpy(tree.centre_mm(tree.regions.xy, tree.regions.size0))
+    regions = tree.regions
+    tissue = summarise_tissue([rings[0] for rings in features.tissue], regions.tissue, regions.xy, regions.size0)
+    mm = torch.from_numpy(tree.centre_mm(regions.xy, regions.size0))
     return Example(
-        slide.patient, vectors, mask, row_col, mm, side,
+        slide.patient, vectors, mask, row_col, torch.from_numpy(tissue), mm, side,
         numbers(attrs), classes(attrs, BOTH), numbers([whole]), classes([whole], SLIDE),
         [plain(r["sentence"]) for r in ours], plain(truth["report"]), phrases,
     )  # fmt: skip
@@ -126,6 +135,7 @@ class ContextTrainee(nn.Module):
     def __init__(self, text: TextNano, examples: list[Example]) -> None:
         super().__init__()
         self.region, self.slide, self.text = RegionNano(), SlideNano(), text
+        self.region.fit(torch.cat([e.patches[e.mask][:, PATCH.dim :] for e in examples]))
         self.read_region, self.read_slide = Readers(192, BOTH), Readers(192, SLIDE)
         for name in ("region", "slide"):
             every = torch.cat([getattr(e, f"{name}_numbers") for e in examples])
@@ -144,13 +154,14 @@ class ContextTrainee(nn.Module):
             mask = mask & (keep | ~(mask & keep).any(1, keepdim=True))
         regions = self.region(torch.cat([e.patches for e in batch]), mask, torch.cat([e.row_col for e in batch]))
         most = max(len(e.mm) for e in batch)
-        padded = regions.new_zeros(len(batch), most, 192)
+        seen = torch.cat([regions, torch.cat([e.tissue for e in batch])], 1)
+        padded = regions.new_zeros(len(batch), most, seen.shape[1])
         present = torch.zeros(len(batch), most, dtype=torch.bool)
         mm = torch.zeros(len(batch), most, 2)
         at = 0
         for i, e in enumerate(batch):
             n = len(e.mm)
-            padded[i, :n] = regions[at : at + n]
+            padded[i, :n] = seen[at : at + n]
             present[i, :n] = True
             mm[i, :n] = e.mm
             at += n
@@ -176,7 +187,7 @@ class ContextTrainee(nn.Module):
         for e in batch:
             for k in rng.permutation(len(e.phrases))[:12]:
                 (r, slot), text = e.phrases[int(k)]
-                patches.append(e.patches[r, slot])
+                patches.append(e.patches[r, slot, : PATCH.dim])
                 phrases.append(text)
         found["words_patch"] = self.near(torch.stack(patches), phrases)
         sentences = [s for e in batch for s in e.sentences]
@@ -236,7 +247,7 @@ def main() -> None:
         rng = np.random.default_rng([args.seed, step])
         rows = rng.choice(len(train), min(args.batch, len(train)), replace=False)
         batch = [turn(train[i], int(rng.integers(8))) for i in rows]
-        found = model.losses(batch, 0.5, rng)
+        found = model.losses(batch, 0.3, rng)
         total = torch.stack([WEIGHTS.get(k, 1.0) * v for k, v in found.items()]).sum()
         return total, {k: float(v.detach()) for k, v in found.items()}
 

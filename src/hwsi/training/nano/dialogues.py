@@ -6,7 +6,7 @@
   one that the tissue finder left out, or that an artefact covers (asked about it, the model has to refuse).
 - The wordings kept for test cohorts (the last template of a kind) are never drawn.
 - Within organ and kind a rare answer is drawn as often as a frequent one: no wording is worth a guess. But a handful
-  of slides is not asked the same at every visit: that would be learned by heart.
+  of slides is not asked the same at every visit: that would be learned by heart. Kinds come as often as they are asked.
 """
 
 import re
@@ -62,8 +62,7 @@ class Teacher:
         covered = {(r, c) for r, c in (d["grid"] for d in truth["regions"] if d["attrs"]["covered_fraction"] > COVERED)}
         self._seen = known.keys() - covered
         self.questions = [q for q in truth["questions"] if self._can_be_asked(q, known)]
-        many = [counts.get((truth["organ"], q["kind"], q["answer"]), 20) for q in self.questions]
-        rarity = 1 / np.maximum(many, _LEAST_COUNT)
+        rarity = np.array([_rarity(counts, truth["organ"], q) for q in self.questions])
         self._chance = rarity / rarity.sum()
         self.report = _REGION_SENTENCE.sub(
             lambda m: m[0] if (int(m[1]), int(m[2])) in self._seen else "", truth["report"]
@@ -103,6 +102,14 @@ class Teacher:
         if answer in QUADRANTS:
             answer = turn_quarter(answer, self._code)
         return _turns(question_text(self._fill(text), choices or None), self._fill(answer))
+
+
+def _rarity(counts: Counter[tuple[str, str, str]], organ: str, q: dict[str, Any]) -> float:
+    """How much rarer an answer is than the others to this kind of question; 1 on average, whatever the kind."""
+    same = [n for (o, kind, _), n in counts.items() if (o, kind) == (organ, q["kind"])]
+    if not same:
+        return 1.0
+    return sum(same) / len(same) / max(counts[organ, q["kind"], q["answer"]], _LEAST_COUNT)
 
 
 def _label_in(text: str) -> str:

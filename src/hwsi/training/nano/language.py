@@ -44,11 +44,16 @@ from hwsi.training.nano.dialogues import Teacher, answer_counts
 from hwsi.training.nano.loop import Plan, fit
 from hwsi.training.nano.symmetry import turn_features
 
+_KEPT = (4, 8, 16)
+"""Patches of a region that a visit shows at most: with few, the answer has to be found in those that are there."""
+_MISSING = 0.3  # up to this share of patches is missing from a visit's region vectors
+
 
 def with_context(features: SlideFeatures, e: Example, region: Any, whole: Any) -> SlideFeatures:
     """The features of a slide with the region and slide vectors of newly trained encoders."""
     regions = region.encode(e.patches, e.mask, e.row_col)
-    vector = whole.encode(regions[None], torch.ones(1, len(regions), dtype=torch.bool), e.mm[None])[0]
+    seen = torch.cat([regions, e.tissue], 1)
+    vector = whole.encode(seen[None], torch.ones(1, len(regions), dtype=torch.bool), e.mm[None])[0]
     return replace(features, region={"region-nano": regions.numpy()}, slide={"slide-nano": vector.numpy()})
 
 
@@ -67,7 +72,7 @@ class Views:
         """Features of the slide turned by a code, the code, and a random relevance of its patches or None."""
         code = int(rng.integers(8))
         e = turn(self._example, code)
-        stay = torch.from_numpy(rng.random(tuple(e.mask.shape)) >= rng.uniform(0, 0.5))
+        stay = torch.from_numpy(rng.random(tuple(e.mask.shape)) >= rng.uniform(0, _MISSING))
         some = e.mask & stay
         e = replace(e, mask=torch.where(some.any(1, keepdim=True), some, e.mask))
         seen, old_region = turn_features(self._features, code)
@@ -101,11 +106,14 @@ def hidden(prefix: SlidePrefix, rng: np.random.Generator) -> Tensor:
     return torch.ones_like(node, dtype=torch.bool)
 
 
-def answer_loss(model: HwsiForConditionalGeneration, batch: dict[str, Tensor]) -> tuple[Tensor, float]:
+def answer_loss(
+    model: HwsiForConditionalGeneration, batch: dict[str, Tensor], *, bf16: bool = False
+) -> tuple[Tensor, float]:
     """Loss over the answers of a batch, and the share of answers of which every token was predicted right."""
     labels = batch.pop("labels")
     segments = batch["segment_ids"]
-    states = model.model(**batch, use_cache=False).last_hidden_state
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        states = model.model(**batch, use_cache=False).last_hidden_state.float()
     target = labels[:, 1:]
     known = target >= 0
     logits = model.lm_head(states[:, :-1][known])
@@ -139,6 +147,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--mixing", default="hier")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bf16", action="store_true", help="mixed precision: faster where the CPU has bf16")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     slides = [s for s in read_cohort(args.cohort) if (args.features / "features" / f"{s.name}.h5").exists()]
@@ -163,7 +172,8 @@ def main() -> None:
         made, keep, cells = [], [], []
         for i in rows:
             seen, code, relevance = views[i].draw(rng) if learn else (views[i].plain(), 0, None)
-            prefix = processor.prefix(seen, relevance=relevance)
+            kept = int(rng.choice(_KEPT)) if learn else None
+            prefix = processor.prefix(seen, relevance=relevance, kept_patches=kept)
             teacher = Teacher(truths[i], seen.hierarchy, counts, code)
             made.append(processor.encode(prefix, teacher.draw(rng, args.questions)))
             cells.append(truth_of(seen, prefix.layout.patches))
@@ -176,7 +186,7 @@ def main() -> None:
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([args.seed, step])
         batch, cells = batch_of(rng.choice(train, args.rows, replace=False), rng, learn=True)
-        loss, right = answer_loss(model, batch)
+        loss, right = answer_loss(model, batch, bf16=args.bf16)
         of_cells = trainee.loss(cells)
         return loss + of_cells, {"right": right, "cells": float(of_cells.detach())}
 

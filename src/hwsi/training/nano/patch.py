@@ -58,8 +58,9 @@ class Targets:
 class PatchTrainee(nn.Module):
     """The encoder, the text tower, and the linear layers that read the truth from the patch's vector."""
 
-    def __init__(self, texts: list[str]) -> None:
+    def __init__(self, texts: list[str], *, bf16: bool = False) -> None:
         super().__init__()
+        self.bf16 = bf16
         self.encoder = PatchNano()
         self.text = TextNano(train_tokenizer(texts, vocab=1024))
         self.heads = nn.ModuleDict(
@@ -74,7 +75,8 @@ class PatchTrainee(nn.Module):
 
     def losses(self, images: Tensor, t: Targets, rows: Tensor) -> dict[str, Tensor]:
         """Every objective on a batch: images uint8 (B, 256, 256, 3), rows of ``t``."""
-        z = self.encoder(images)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            z = self.encoder(images).float()
         out = {name: head(z) for name, head in self.heads.items()}
         scalars = t.scalars[rows]
         known = ~scalars.isnan()
@@ -128,6 +130,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bf16", action="store_true", help="mixed precision: twice as fast where the CPU has bf16")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     with np.load(args.pixels / "targets.npz") as stored:
@@ -136,7 +139,7 @@ def main() -> None:
     targets = Targets(table)
     out = held_out(table["patient"].tolist())
     test, train = np.flatnonzero(out), np.flatnonzero(~out)
-    model = PatchTrainee(targets.phrases)
+    model = PatchTrainee(targets.phrases, bf16=args.bf16)
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([args.seed, step])
