@@ -18,9 +18,11 @@ from hwsi.model.processor import HwsiProcessor
 from hwsi.model.tokenizer import train_nano_tokenizer
 from hwsi.phantom.truth import QUADRANTS
 from hwsi.phantom.wordings import REFUSAL
+from hwsi.training.nano.attributes import BOTH, SLIDE
 from hwsi.training.nano.dialogues import Teacher
 from hwsi.training.nano.language import answer_loss, hidden
 from hwsi.training.nano.symmetry import turn_features, turn_quarter
+from hwsi.training.nano.token_truth import TokenReader
 
 SIDE, REGION0, PATCH0 = 4, 512, 128
 WIDTH0, HEIGHT0 = 1000, 1500
@@ -189,17 +191,50 @@ def test_a_turned_slide_is_told_by_its_new_labels_and_quarters(code: int) -> Non
     assert said["Where is the tumour?"] == {turn_quarter("upper right", code)}
 
 
-def test_a_rare_answer_is_drawn_more_often_but_not_always() -> None:
+def test_a_rare_answer_is_drawn_more_often_and_kinds_alike() -> None:
     record = truth()
     record["questions"] = [
         question("necrosis", "yes", "Is necrosis present?", choices=("yes", "no")),
-        *(question("mucin", "no", "Are mucin pools present?", choices=("yes", "no")) for _ in range(6)),
+        question("mucin", "no", "Are mucin pools present?", choices=("yes", "no")),
     ]
-    counts = Counter({("colon", "necrosis", "yes"): 1, ("colon", "mucin", "no"): 60})
-    teacher = Teacher(record, slide().hierarchy, counts)
-    first = [teacher.draw(np.random.default_rng(s), 1)[0][0]["content"] for s in range(400)]
-    rare = sum("ecrosis" in text for text in first) / len(first)
-    assert 0.45 < rare < 0.8  # (1/6) / (1/6 + 6/60) = 0.625
+    # a kind that is asked of every slide, and one that is asked of few
+    counts = Counter({("colon", "necrosis", a): 300 for a in ("yes", "no")})
+    counts |= Counter({("colon", "mucin", a): 30 for a in ("yes", "no")})
+
+    def share() -> float:
+        teacher = Teacher(record, slide().hierarchy, counts)
+        first = [teacher.draw(np.random.default_rng(s), 1)[0][0]["content"] for s in range(400)]
+        return sum("ecrosis" in text for text in first) / len(first)
+
+    assert 0.4 < share() < 0.6
+    counts["colon", "necrosis", "yes"] = 100  # of 400: twice as rare as the mean of its kind
+    assert 0.58 < share() < 0.75
+    counts["colon", "necrosis", "yes"] = 1  # a handful of slides is not asked the same at every visit
+    assert 0.9 < share() <= 1
+
+
+def test_what_tokens_must_tell_reaches_the_projectors(processor: HwsiProcessor) -> None:
+    model, ours = build_nano(train_nano_tokenizer(["R1: Mostly tumour.", "yes no", REPORT_PROMPT]))
+    reader = TokenReader(model)
+    rows = [
+        processor.encode(
+            processor.prefix(slide(s)),
+            [[{"role": "user", "content": "yes"}]],
+        )
+        for s in (0, 1)
+    ]
+    batch = dict(ours.pad(rows))
+    batch.pop("labels", None)
+    model.model(**batch, use_cache=False)
+    regions = [{name: torch.full((5,), -1) for name in BOTH} for _ in rows]
+    slides = [{name: torch.tensor([-1]) for name in SLIDE} for _ in rows]
+    slides[1]["inflammatory"] = torch.tensor([1])
+    reader.loss(slides, regions).backward()
+    weight = model.model.visual.projectors["slide"].out.weight
+    assert weight.grad is not None
+    assert weight.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match="tokens"):
+        reader.loss(slides[:1], regions)
 
 
 # --- what is hidden, and what is learned ----------------------------------------------------------

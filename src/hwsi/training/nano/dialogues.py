@@ -30,6 +30,8 @@ Dialogue = list[dict[str, str]]
 COVERED = 0.6
 """With more of its tissue under artefacts a region is refused, see ``phantom/questions.py``."""
 _LEAST_COUNT = 6
+_PLACES = 4.0
+"""Where something lies is asked of few slides and has four answers: it is drawn so much more often."""
 _TOLD = 0.6  # of the visits: a report is as long as all questions of a visit together
 _REGION_SENTENCE = re.compile(r" ?\{R:(\d+),(\d+)\}: [^.]*\.")
 
@@ -105,11 +107,12 @@ class Teacher:
 
 
 def _rarity(counts: Counter[tuple[str, str, str]], organ: str, q: dict[str, Any]) -> float:
-    """How much rarer an answer is than the others to this kind of question; 1 on average, whatever the kind."""
+    """How much rarer an answer is than the others to this kind of question: 1 on average, but for places."""
     same = [n for (o, kind, _), n in counts.items() if (o, kind) == (organ, q["kind"])]
     if not same:
         return 1.0
-    return sum(same) / len(same) / max(counts[organ, q["kind"], q["answer"]], _LEAST_COUNT)
+    rarity = sum(same) / len(same) / max(counts[organ, q["kind"], q["answer"]], _LEAST_COUNT)
+    return rarity * (_PLACES if q["kind"].startswith("where_") else 1.0)
 
 
 def _label_in(text: str) -> str:

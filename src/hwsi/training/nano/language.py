@@ -8,8 +8,8 @@
   slide is the honest prior.
 - Often the slide's own token is hidden too: it sums up all tissue, and a model that reads nothing else could
   point at none.
-- CCAF is told directly what its cells are (``cell_truth.py``): the language loss alone reaches it through one token
-  in hundreds.
+- CCAF is told directly what its cells are (``cell_truth.py``), and the projectors what slide and regions are
+  (``token_truth.py``): the language loss alone reaches each through one token in hundreds.
 - Every answer counts by the fourth root of its length: a report does not drown the yes and the no.
 
 Run: ``python -m hwsi.training.nano.language COHORT FEATURES CONTEXT_RUN OUT``
@@ -43,9 +43,11 @@ from hwsi.training.nano.context import Example, example, turn
 from hwsi.training.nano.dialogues import Teacher, answer_counts
 from hwsi.training.nano.loop import Plan, fit
 from hwsi.training.nano.symmetry import turn_features
+from hwsi.training.nano.token_truth import Kinds, TokenReader
 
 _KEPT = (4, 8, 16)
 """Patches of a region that a visit shows at most: with few, the answer has to be found in those that are there."""
+_TOKENS = 0.05  # weight of what slide and region tokens must tell: the sum of some forty losses
 _MISSING = 0.3  # up to this share of patches is missing from a visit's region vectors
 
 
@@ -68,8 +70,9 @@ class Views:
         """As at inference."""
         return with_context(self._features, self._example, self._region, self._whole)
 
-    def draw(self, rng: np.random.Generator) -> tuple[SlideFeatures, int, NDArray[np.float32] | None]:
-        """Features of the slide turned by a code, the code, and a random relevance of its patches or None."""
+    def draw(self, rng: np.random.Generator) -> tuple[SlideFeatures, int, NDArray[np.float32] | None, Kinds, Kinds]:
+        """Features of the slide turned by a code, the code, a random relevance of its patches or None, and what is
+        true of slide and regions."""
         code = int(rng.integers(8))
         e = turn(self._example, code)
         stay = torch.from_numpy(rng.random(tuple(e.mask.shape)) >= rng.uniform(0, _MISSING))
@@ -79,7 +82,7 @@ class Views:
         seen = with_context(seen, e, self._region, self._whole)
         seen = replace(seen, region={name: v[old_region] for name, v in seen.region.items()})
         relevance = rng.random(len(seen.hierarchy.patches)).astype(np.float32) if rng.random() < 0.5 else None
-        return seen, code, relevance
+        return seen, code, relevance, e.slide_kinds, {name: v[old_region] for name, v in e.region_kinds.items()}
 
 
 def hidden(prefix: SlidePrefix, rng: np.random.Generator) -> Tensor:
@@ -92,17 +95,17 @@ def hidden(prefix: SlidePrefix, rng: np.random.Generator) -> Tensor:
     scales = np.array([n.scale for n in prefix.layout.nodes])
     without_summary = node != SLIDE_NODE
     luck = rng.random()
-    for share, upper in ((0.06, ()), (0.18, ("slide",)), (0.3, ("slide", "region"))):
+    for share, upper in ((0.05, ()), (0.3, ("slide",)), (0.4, ("slide", "region"))):
         if luck < share:
             return torch.from_numpy(np.isin(scales, ("text", *upper)))[node]
-    if luck < 0.4:
+    if luck < 0.48:
         return without_summary
-    if luck < 0.6:
+    if luck < 0.65:
         out = np.zeros(len(scales), bool)
         for scale in ("region", "patch", "cell"):
             out |= (scales == scale) & (rng.random(len(scales)) < rng.uniform(0, 0.8))
         stay = leave_out(node, parent, torch.from_numpy(np.flatnonzero(out)))
-        return stay & without_summary if luck < 0.5 else stay
+        return stay & without_summary if luck < 0.56 else stay
     return torch.ones_like(node, dtype=torch.bool)
 
 
@@ -162,16 +165,19 @@ def main() -> None:
         views.append(Views(slide, features, region, whole))
         truths.append(slide.truth())
     trainee = CellReader(model)
+    trainee.tokens = reader = TokenReader(model)
     test_mask = held_out(s.patient for s in slides)
     train, test = np.flatnonzero(~test_mask), np.flatnonzero(test_mask)
     print(f"{len(train)} slides to train on, {len(test)} held out; {len(tokenizer)} words", flush=True)
 
     def batch_of(
         rows: np.ndarray[Any, Any], rng: np.random.Generator, *, learn: bool
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        made, keep, cells = [], [], []
+    ) -> tuple[dict[str, Tensor], Tensor, list[Kinds], list[Kinds]]:
+        made, keep, cells, of_slides, of_regions = [], [], [], [], []
         for i in rows:
-            seen, code, relevance = views[i].draw(rng) if learn else (views[i].plain(), 0, None)
+            seen, code, relevance, *kinds = views[i].draw(rng) if learn else (views[i].plain(), 0, None, {}, {})
+            of_slides.append(kinds[0])
+            of_regions.append(kinds[1])
             kept = int(rng.choice(_KEPT)) if learn else None
             prefix = processor.prefix(seen, relevance=relevance, kept_patches=kept)
             teacher = Teacher(truths[i], seen.hierarchy, counts, code)
@@ -181,14 +187,15 @@ def main() -> None:
         batch = dict(processor.pad(made))
         for row, stays in zip(batch["attention_mask"], keep, strict=True):
             row[: len(stays)] = stays.long()
-        return batch, torch.cat(cells)
+        return batch, torch.cat(cells), of_slides, of_regions
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([args.seed, step])
-        batch, cells = batch_of(rng.choice(train, args.rows, replace=False), rng, learn=True)
+        batch, cells, *kinds = batch_of(rng.choice(train, args.rows, replace=False), rng, learn=True)
         loss, right = answer_loss(model, batch, bf16=args.bf16)
-        of_cells = trainee.loss(cells)
-        return loss + of_cells, {"right": right, "cells": float(of_cells.detach())}
+        of_cells, of_tokens = trainee.loss(cells), reader.loss(*kinds)
+        parts = {"right": right, "cells": float(of_cells.detach()), "tokens": float(of_tokens.detach())}
+        return loss + of_cells + _TOKENS * of_tokens, parts
 
     def evaluate() -> dict[str, Any]:
         if not len(test):
