@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from hwsi.model.projectors import Projector
 from hwsi.phantom.truth import QUADRANTS
 from hwsi.phantom.wordings import KINDS
 from hwsi.training.nano.attributes import BOTH, NUMBERS, SLIDE, Readers, classes, numbers
@@ -15,6 +16,7 @@ from hwsi.training.nano.cohort import held_out
 from hwsi.training.nano.context import Example, turn
 from hwsi.training.nano.loop import Plan, fit, lr_at
 from hwsi.training.nano.patch import aligned
+from hwsi.training.nano.whiten import whiten
 
 
 def train(out: Path, steps: int, stop_at: int | None = None) -> nn.Module:
@@ -111,3 +113,20 @@ def test_twins_stay_together_and_some_patients_are_held_out() -> None:
 
 def test_every_kind_keeps_a_wording_for_the_test() -> None:
     assert all(len(kind.templates) >= 2 for kind in KINDS.values())
+
+
+def test_a_faint_direction_is_as_loud_as_the_others_behind_a_whitened_projector() -> None:
+    torch.manual_seed(0)
+    spread = torch.logspace(0, -1.5, 12)
+    x = torch.randn(4000, 12) * spread + torch.randn(12)
+    projector = Projector(dim=12, width=16)
+    whiten(projector, x)
+    with torch.no_grad():
+        out = projector.up(projector.norm(x)).double()
+    assert out.mean(0).abs().max() < 1e-4
+    values = torch.linalg.eigvalsh(torch.cov(out.T)).flip(0)
+    # the norm takes away one direction, the four more outputs than inputs add none
+    assert torch.allclose(values[:8], torch.ones(8).double(), atol=1e-3)
+    assert values[11:].abs().max() < 1e-6
+    # what varies a thousand times less than the mean is noise, and stays below the rest
+    assert (values[:11] <= 1 + 1e-6).all()

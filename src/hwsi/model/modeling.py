@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 
 from hwsi.model.attention import additive, segment_positions, visible
 from hwsi.model.config import HwsiConfig
+from hwsi.model.heads import Head, InnerEmbeddings
 from hwsi.model.visual import VISUAL_INPUTS, HwsiVisual, VisualBatch, check_counts
 
 TREE_INPUTS = ("token_node", "node_parent", "segment_ids")
@@ -43,7 +44,7 @@ class HwsiPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = False
 
 
-class HwsiModel(HwsiPreTrainedModel):
+class HwsiModel(InnerEmbeddings, HwsiPreTrainedModel):
     """The visual part and the language model without its head."""
 
     def __init__(self, config: HwsiConfig) -> None:
@@ -51,14 +52,6 @@ class HwsiModel(HwsiPreTrainedModel):
         self.visual = HwsiVisual(config.visual_config)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The language model's."""
-        return cast(nn.Module, self.language_model.get_input_embeddings())
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """The language model's."""
-        self.language_model.set_input_embeddings(value)
 
     def _embed(self, input_ids: Tensor, visual: VisualBatch | None) -> Tensor:
         embeds: Tensor = self.get_input_embeddings()(input_ids)
@@ -149,7 +142,7 @@ class HwsiModel(HwsiPreTrainedModel):
         return outputs
 
 
-class HwsiForConditionalGeneration(HwsiPreTrainedModel, GenerationMixin):
+class HwsiForConditionalGeneration(Head, HwsiPreTrainedModel, GenerationMixin):
     """The model that answers."""
 
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012
@@ -159,24 +152,6 @@ class HwsiForConditionalGeneration(HwsiPreTrainedModel, GenerationMixin):
         self.model = HwsiModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The language model's."""
-        embeddings: nn.Module = self.model.get_input_embeddings()
-        return embeddings
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """The language model's."""
-        self.model.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        """The head."""
-        head: nn.Module = self.lm_head
-        return head
-
-    def set_output_embeddings(self, value: nn.Linear) -> None:
-        """The head."""
-        self.lm_head = value
 
     def forward(
         self,

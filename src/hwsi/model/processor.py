@@ -28,15 +28,14 @@ from hwsi.errors import HwsiError, Reason
 from hwsi.model.attention import TEXT_NODE, segment_positions
 from hwsi.model.config import PLACEHOLDERS, SCALES, HwsiConfig, HwsiVisualConfig, placeholder_ids
 from hwsi.model.prompt import EMPTY_LAYOUT, Layout, keep_patches, lay_out, question_text
+from hwsi.model.rows import IGNORE, Row, not_empty, plain, special_words, stack
 from hwsi.model.slide_inputs import empty_inputs, slide_inputs
 from hwsi.model.visual import VISUAL_INPUTS
 
 if TYPE_CHECKING:
     from hwsi.features import SlideFeatures
 
-Row = dict[str, Tensor]
 Message = Mapping[str, Any]
-IGNORE = -100
 
 
 @dataclass(frozen=True)
@@ -86,10 +85,7 @@ class HwsiProcessor(ProcessorMixin):
         self.system = system
         super().__init__(tokenizer, chat_template=chat_template or tokenizer.chat_template)
         placeholder_ids(tokenizer)
-        self._special = sorted(
-            {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
-            | {*tokenizer.all_special_tokens, *PLACEHOLDERS.values()}
-        )
+        self._special = special_words(tokenizer, PLACEHOLDERS.values())
 
     @classmethod
     def for_model(cls, config: HwsiConfig, tokenizer: Any, *, system: str = "") -> HwsiProcessor:
@@ -136,7 +132,8 @@ class HwsiProcessor(ProcessorMixin):
             layout, visual = EMPTY_LAYOUT, empty_inputs(self.dims)
         else:
             arrays = self._arrays(slide)
-            kept = keep_patches(slide.hierarchy, arrays["patch"], kept_patches or self.kept_patches, relevance)
+            most = self.kept_patches if kept_patches is None else kept_patches
+            kept = keep_patches(slide.hierarchy, arrays["patch"], most, relevance)
             layout = lay_out(slide.hierarchy, kept)
             visual = slide_inputs(slide.hierarchy, arrays, kept, self.max_cells)
         ids, nodes = self._tokenize(head), []
@@ -159,14 +156,14 @@ class HwsiProcessor(ProcessorMixin):
 
         Errors: question_empty, question_invalid.
         """
-        _not_empty(text)
+        not_empty(text)
         message = {"role": "user", "content": question_text(text, choices)}
         _, tail = self._render([message], "", generation_prompt=True)
         return [i for piece, _ in tail for i in self._tokenize(piece)]
 
     def answer(self, text: str) -> list[int]:
         """Ids of an answer with the token that ends it, as the model learns to write it."""
-        return self._tokenize(self._plain(text) + self.tokenizer.eos_token)
+        return self._tokenize(plain(text, self._special) + self.tokenizer.eos_token)
 
     def encode(
         self,
@@ -192,7 +189,7 @@ class HwsiProcessor(ProcessorMixin):
             raise ValueError("an answer can be generated for one dialogue per row")
         parsed = [_split_system(dialogue) for dialogue in dialogues]
         for _, messages in parsed:
-            _not_empty(_content(messages[0]))
+            not_empty(_content(messages[0]))
         systems = {system for system, _ in parsed if system is not None}
         if len(systems) > 1:
             raise ValueError("dialogues of one row share its prefix, so they have one system message")
@@ -243,7 +240,7 @@ class HwsiProcessor(ProcessorMixin):
         batch["attention_mask"] = (batch["segment_ids"] >= 0).long()
         batch["position_ids"] = segment_positions(batch["segment_ids"])
         for name in ("node_parent", *VISUAL_INPUTS):
-            batch[name] = _stack([row[name] for row in rows])
+            batch[name] = stack([row[name] for row in rows])
         return BatchFeature(batch)
 
     # --- the usual way in ---------------------------------------------------------------------------
@@ -313,20 +310,14 @@ class HwsiProcessor(ProcessorMixin):
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def _plain(self, text: str) -> str:
-        found = next((token for token in self._special if token in text), None)
-        if found is not None:
-            raise HwsiError(Reason.QUESTION_INVALID, f"the text holds the special token {found!r}", "leave it out")
-        return text
-
     def _render(
         self, messages: Sequence[Message], system: str, *, generation_prompt: bool
     ) -> tuple[str, list[tuple[str, bool]]]:
         """Words before the slide, and the pieces after it with whether the model is to write them."""
         slot = PLACEHOLDERS["slide"]
-        chat = [{"role": "system", "content": self._plain(system)}] if system else []
+        chat = [{"role": "system", "content": plain(system, self._special)}] if system else []
         for i, message in enumerate(messages):
-            content = self._plain(_content(message))
+            content = plain(_content(message), self._special)
             if i == 0 and message["role"] != "user":
                 raise ValueError("a dialogue begins with the user")
             chat.append({"role": message["role"], "content": slot + content if i == 0 else content})
@@ -387,21 +378,7 @@ def _content(message: Message) -> str:
     return "".join(part["text"] for part in content if part["type"] == "text")
 
 
-def _not_empty(question: str) -> None:
-    if not question.strip():
-        raise HwsiError(Reason.QUESTION_EMPTY, "the question is empty", "ask in words")
-
-
 def _split_system(dialogue: Sequence[Message]) -> tuple[str | None, Sequence[Message]]:
     if dialogue and dialogue[0]["role"] == "system":
         return _content(dialogue[0]), dialogue[1:]
     return None, dialogue
-
-
-def _stack(values: list[Tensor]) -> Tensor:
-    """Stack tensors whose axes differ in length, zeros (False) behind."""
-    shape = [max(sizes) for sizes in zip(*(v.shape for v in values), strict=True)]
-    out = values[0].new_zeros(len(values), *shape)
-    for i, value in enumerate(values):
-        out[i][tuple(slice(n) for n in value.shape)] = value
-    return out

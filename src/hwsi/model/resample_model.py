@@ -21,9 +21,9 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from hwsi.model.config import HwsiResampleConfig
+from hwsi.model.heads import Head, InnerEmbeddings
 from hwsi.model.resample import RESAMPLE_INPUTS, ResampleBatch, Resampler, ResampleVisual
-
-IGNORE = -100
+from hwsi.model.rows import IGNORE
 
 
 class HwsiResamplePreTrainedModel(PreTrainedModel):
@@ -44,7 +44,7 @@ class HwsiResamplePreTrainedModel(PreTrainedModel):
             init.normal_(module.queries, std=0.02)
 
 
-class HwsiResampleModel(HwsiResamplePreTrainedModel):
+class HwsiResampleModel(InnerEmbeddings, HwsiResamplePreTrainedModel):
     """The visual part and the language model without its head."""
 
     def __init__(self, config: HwsiResampleConfig) -> None:
@@ -52,14 +52,6 @@ class HwsiResampleModel(HwsiResamplePreTrainedModel):
         self.visual = ResampleVisual(config)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The language model's."""
-        return cast(nn.Module, self.language_model.get_input_embeddings())
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """The language model's."""
-        self.language_model.set_input_embeddings(value)
 
     def prepend(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The slide's tokens (B, Q, D) before the words (B, T): embeddings (B, Q+T, D) and their mask (B, Q+T)."""
@@ -114,7 +106,7 @@ class HwsiResampleModel(HwsiResamplePreTrainedModel):
         return outputs
 
 
-class HwsiResampleForConditionalGeneration(HwsiResamplePreTrainedModel, GenerationMixin):
+class HwsiResampleForConditionalGeneration(Head, HwsiResamplePreTrainedModel, GenerationMixin):
     """The model that answers."""
 
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012
@@ -124,24 +116,6 @@ class HwsiResampleForConditionalGeneration(HwsiResamplePreTrainedModel, Generati
         self.model = HwsiResampleModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The language model's."""
-        embeddings: nn.Module = self.model.get_input_embeddings()
-        return embeddings
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """The language model's."""
-        self.model.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        """The head."""
-        head: nn.Module = self.lm_head
-        return head
-
-    def set_output_embeddings(self, value: nn.Linear) -> None:
-        """The head."""
-        self.lm_head = value
 
     def forward(
         self,

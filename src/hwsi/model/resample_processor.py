@@ -27,12 +27,11 @@ from hwsi.features.released import Quadruplet, quadruplet
 from hwsi.model.config import SCALES, HwsiResampleConfig
 from hwsi.model.prompt import question_text
 from hwsi.model.resample import RESAMPLE_INPUTS
-from hwsi.model.resample_model import IGNORE
+from hwsi.model.rows import IGNORE, Row, not_empty, plain, special_words, stack
 
 if TYPE_CHECKING:
     from hwsi.features import SlideFeatures
 
-Row = dict[str, Tensor]
 MASKING = ("masked", "none")
 
 
@@ -61,9 +60,7 @@ class HwsiResampleProcessor(ProcessorMixin):
         self.system = system
         self.masking = masking
         super().__init__(tokenizer, chat_template=chat_template or tokenizer.chat_template)
-        self._special = sorted(
-            {t.content for t in tokenizer.added_tokens_decoder.values() if t.special} | {*tokenizer.all_special_tokens}
-        )
+        self._special = special_words(tokenizer)
 
     @classmethod
     def for_model(cls, config: HwsiResampleConfig, tokenizer: Any, *, system: str = "") -> HwsiResampleProcessor:
@@ -80,10 +77,9 @@ class HwsiResampleProcessor(ProcessorMixin):
 
         Errors: question_empty, question_invalid.
         """
-        if not question.strip():
-            raise HwsiError(Reason.QUESTION_EMPTY, "the question is empty", "ask in words")
-        chat = [{"role": "system", "content": self._plain(self.system)}] if self.system else []
-        chat.append({"role": "user", "content": self._plain(question_text(question, choices))})
+        not_empty(question)
+        chat = [{"role": "system", "content": plain(self.system, self._special)}] if self.system else []
+        chat.append({"role": "user", "content": plain(question_text(question, choices), self._special)})
         text: str = self.tokenizer.apply_chat_template(
             chat, tokenize=False, add_generation_prompt=True, chat_template=self.chat_template
         )
@@ -95,7 +91,7 @@ class HwsiResampleProcessor(ProcessorMixin):
 
     def answer(self, text: str) -> list[int]:
         """Ids of an answer with the token that ends it, as the model learns to write it."""
-        return self._tokenize(self._plain(text) + self.tokenizer.eos_token, special=False)
+        return self._tokenize(plain(text, self._special) + self.tokenizer.eos_token, special=False)
 
     def encode(
         self,
@@ -198,12 +194,6 @@ class HwsiResampleProcessor(ProcessorMixin):
         ids: list[int] = self.tokenizer(text, add_special_tokens=special)["input_ids"]
         return ids
 
-    def _plain(self, text: str) -> str:
-        found = next((token for token in self._special if token in text), None)
-        if found is not None:
-            raise HwsiError(Reason.QUESTION_INVALID, f"the text holds the special token {found!r}", "leave it out")
-        return text
-
     def visual(self, slide: SlideFeatures | Quadruplet) -> Row:
         """The features of one slide and, unless ``masking`` is none, what of them is present; no batch axis.
 
@@ -237,18 +227,13 @@ class HwsiResampleProcessor(ProcessorMixin):
         return row | masks
 
     def _stack(self, values: list[Tensor]) -> Tensor:
-        """Stack tensors whose axes differ in length, zeros (False) behind."""
-        shape = [max(sizes) for sizes in zip(*(v.shape for v in values), strict=True)]
-        if self.masking == "none" and any(list(v.shape) != shape for v in values):
+        if self.masking == "none" and len({v.shape for v in values}) > 1:
             raise HwsiError(
                 Reason.OPTION_INVALID,
                 "slides of different sizes in one batch need masks",
                 "use masking 'masked', or one slide at a time",
             )
-        out = values[0].new_zeros(len(values), *shape)
-        for i, value in enumerate(values):
-            out[i][tuple(slice(n) for n in value.shape)] = value
-        return out
+        return stack(values)
 
 
 def _present(patch: Tensor, cell: Tensor) -> Row:

@@ -79,12 +79,12 @@ class Teacher:
     def _fill(self, text: str) -> str:
         return fill_labels(text, self._label)
 
-    def draw(self, rng: np.random.Generator, n: int) -> list[Dialogue]:
-        """``n`` dialogues: questions without repetition, and now and then the report or the caption."""
+    def draw(self, rng: np.random.Generator, n: int, *, told: float = _TOLD) -> list[Dialogue]:
+        """``n`` dialogues: questions without repetition, and with chance ``told`` the report, the caption or both."""
         picked = rng.choice(len(self.questions), min(n, len(self.questions)), replace=False, p=self._chance)
         found = [self._question(self.questions[int(i)], rng) for i in picked]
         for prompt, text in ((CAPTION_PROMPT, self.truth["caption"]), (REPORT_PROMPT, self.report)):
-            if rng.random() < _TOLD:
+            if rng.random() < told:
                 found.append(_turns(prompt, self._fill(text)))
         return found
 

@@ -8,6 +8,8 @@
   slide is the honest prior.
 - Often the slide's own token is hidden too: it sums up all tissue, and a model that reads nothing else could
   point at none.
+- Every other step shows the tops of many trees, slide and regions without patches, with a few questions to each:
+  such a row costs a tenth, and what is true of a slide is learned from many slides.
 - CCAF is told directly what its cells are (``cell_truth.py``), and the projectors what slide and regions are
   (``token_truth.py``): the language loss alone reaches each through one token in hundreds.
 - Every answer counts by the fourth root of its length: a report does not drown the yes and the no.
@@ -44,10 +46,13 @@ from hwsi.training.nano.dialogues import Teacher, answer_counts
 from hwsi.training.nano.loop import Plan, fit
 from hwsi.training.nano.symmetry import turn_features
 from hwsi.training.nano.token_truth import Kinds, TokenReader
+from hwsi.training.nano.whiten import whiten
 
 _KEPT = (4, 8, 16)
 """Patches of a region that a visit shows at most: with few, the answer has to be found in those that are there."""
+_TOP_ROWS, _TOP_QUESTIONS = 12, 6
 _TOKENS = 0.05  # weight of what slide and region tokens must tell: the sum of some forty losses
+_SAMPLE = 300  # slides from which the projectors' whitening is measured
 _MISSING = 0.3  # up to this share of patches is missing from a visit's region vectors
 
 
@@ -86,26 +91,22 @@ class Views:
 
 
 def hidden(prefix: SlidePrefix, rng: np.random.Generator) -> Tensor:
-    """(T,) bool, True where a prefix token stays: most often all of them, or the upper part of the tree.
-
-    Among few tokens the one that matters is found sooner than among three hundred, and evidence asks for just such
-    sets: the ancestors of a node, without and with it.
-    """
+    """(T,) bool, True where a prefix token stays: most often all of them, else such sets as evidence asks for."""
     node, parent = prefix.row["token_node"], prefix.row["node_parent"]
     scales = np.array([n.scale for n in prefix.layout.nodes])
     without_summary = node != SLIDE_NODE
     luck = rng.random()
-    for share, upper in ((0.05, ()), (0.3, ("slide",)), (0.4, ("slide", "region"))):
+    for share, upper in ((0.05, ()), (0.25, ("slide",))):
         if luck < share:
             return torch.from_numpy(np.isin(scales, ("text", *upper)))[node]
-    if luck < 0.48:
+    if luck < 0.35:
         return without_summary
-    if luck < 0.65:
+    if luck < 0.6:
         out = np.zeros(len(scales), bool)
         for scale in ("region", "patch", "cell"):
             out |= (scales == scale) & (rng.random(len(scales)) < rng.uniform(0, 0.8))
         stay = leave_out(node, parent, torch.from_numpy(np.flatnonzero(out)))
-        return stay & without_summary if luck < 0.56 else stay
+        return stay & without_summary if luck < 0.48 else stay
     return torch.ones_like(node, dtype=torch.bool)
 
 
@@ -170,18 +171,26 @@ def main() -> None:
     train, test = np.flatnonzero(~test_mask), np.flatnonzero(test_mask)
     print(f"{len(train)} slides to train on, {len(test)} held out; {len(tokenizer)} words", flush=True)
 
+    rng = np.random.default_rng([args.seed, 1])
+    sample = [views[i].draw(rng)[0] for i in rng.choice(train, min(_SAMPLE, len(train)), replace=False)]
+    for scale, encoder in processor.encoders.items():
+        if scale != "cell":  # CCAF's output changes while it learns
+            vectors = np.concatenate([np.atleast_2d(getattr(f, scale)[encoder]) for f in sample])
+            whiten(model.model.visual.projectors[scale], torch.from_numpy(vectors))
+
     def batch_of(
-        rows: np.ndarray[Any, Any], rng: np.random.Generator, *, learn: bool
+        rows: np.ndarray[Any, Any], rng: np.random.Generator, *, learn: bool, top: bool = False
     ) -> tuple[dict[str, Tensor], Tensor, list[Kinds], list[Kinds]]:
         made, keep, cells, of_slides, of_regions = [], [], [], [], []
         for i in rows:
             seen, code, relevance, *kinds = views[i].draw(rng) if learn else (views[i].plain(), 0, None, {}, {})
             of_slides.append(kinds[0])
             of_regions.append(kinds[1])
-            kept = int(rng.choice(_KEPT)) if learn else None
+            kept = 0 if top else int(rng.choice(_KEPT)) if learn else None
             prefix = processor.prefix(seen, relevance=relevance, kept_patches=kept)
             teacher = Teacher(truths[i], seen.hierarchy, counts, code)
-            made.append(processor.encode(prefix, teacher.draw(rng, args.questions)))
+            dialogues = teacher.draw(rng, _TOP_QUESTIONS, told=0) if top else teacher.draw(rng, args.questions)
+            made.append(processor.encode(prefix, dialogues))
             cells.append(truth_of(seen, prefix.layout.patches))
             keep.append(hidden(prefix, rng) if learn else torch.ones(len(prefix), dtype=torch.bool))
         batch = dict(processor.pad(made))
@@ -191,11 +200,17 @@ def main() -> None:
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([args.seed, step])
-        batch, cells, *kinds = batch_of(rng.choice(train, args.rows, replace=False), rng, learn=True)
+        top = step % 2 == 0
+        rows = rng.choice(train, min(_TOP_ROWS if top else args.rows, len(train)), replace=False)
+        batch, cells, *kinds = batch_of(rows, rng, learn=True, top=top)
         loss, right = answer_loss(model, batch, bf16=args.bf16)
-        of_cells, of_tokens = trainee.loss(cells), reader.loss(*kinds)
-        parts = {"right": right, "cells": float(of_cells.detach()), "tokens": float(of_tokens.detach())}
-        return loss + of_cells + _TOKENS * of_tokens, parts
+        of_tokens = reader.loss(*kinds)
+        total = loss + _TOKENS * of_tokens
+        parts = {f"{'top' if top else 'whole'}_right": right, "tokens": float(of_tokens.detach())}
+        if not top:
+            of_cells = trainee.loss(cells)
+            total, parts["cells"] = total + of_cells, float(of_cells.detach())
+        return total, parts
 
     def evaluate() -> dict[str, Any]:
         if not len(test):
