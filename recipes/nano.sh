@@ -27,7 +27,7 @@ $py -m hwsi.training.nano.features "$run/cohort" "$run/patch" "$run/cell" "$run/
 $py -m hwsi.training.nano.context "$run/cohort" "$run/features" "$run/patch" "$run/context" --steps "${CONTEXT_STEPS:-1200}"
 
 # 5 CCAF, projectors and language model
-$py -m hwsi.training.nano.language "$run/cohort" "$run/features" "$run/context" "$run/language" --steps "${LANGUAGE_STEPS:-3600}" $bf16
+$py -m hwsi.training.nano.language "$run/cohort" "$run/features" "$run/context" "$run/language" --steps "${LANGUAGE_STEPS:-5000}" $bf16
 
 # into the package
 rm -rf "$weights/model" && cp -r "$run/language/model" "$weights/model"
