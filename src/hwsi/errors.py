@@ -30,9 +30,16 @@ class Reason(StrEnum):
     FEATURES_MISSING = "features_missing"
     FEATURES_CORRUPT = "features_corrupt"
     FEATURES_MISMATCH = "features_mismatch"
+    # training data
+    DATA_MISSING = "data_missing"
+    DATA_INVALID = "data_invalid"
+    SPLITS_OVERLAP = "splits_overlap"
+    NO_NEGATIVES = "no_negatives"
+    DIVERGED = "diverged"
     # weights
     WEIGHTS_MISSING = "weights_missing"
     WEIGHTS_MISMATCH = "weights_mismatch"
+    STAGE_MISSING = "stage_missing"
     ENCODER_UNKNOWN = "encoder_unknown"
     PRESET_UNKNOWN = "preset_unknown"
     # the machine and the call

@@ -40,10 +40,10 @@ def _random_nano():
 def nano(monkeypatch, _random_nano):
     """The command line with random weights: what it promises does not depend on them."""
     loaded, stack = _random_nano
-    monkeypatch.setattr("hwsi.inference.session.load_model", lambda preset: loaded)
+    monkeypatch.setattr("hwsi.inference.session.load_model", lambda preset, device: loaded)
     monkeypatch.setattr("hwsi.inference.studied.REPORT_TOKENS", 40)
     for module in ("encode", "stack"):
-        monkeypatch.setattr(f"hwsi.encoding.{module}.load_stack", lambda preset, device="cpu": stack)
+        monkeypatch.setattr(f"hwsi.encoding.{module}.load_stack", lambda preset, device="auto", **_: stack)
 
 
 @pytest.fixture

@@ -62,7 +62,8 @@ def test_declaring_needs_no_torch() -> None:
     ("name", "millions"),
     # as the model cards and their papers say
     [("uni_v1", 303.4), ("uni_v2", 681.4), ("virchow", 631.2), ("virchow2", 631.2), ("hoptimus0", 1134.8),
-     ("hoptimus1", 1134.8), ("h0-mini", 85.7), ("gigapath", 1134.9), ("phikon", 85.8), ("phikon_v2", 303.4)],
+     ("hoptimus1", 1134.8), ("h0-mini", 85.7), ("gigapath", 1134.9), ("midnight12k", 1136.5), ("phikon", 85.8),
+     ("phikon_v2", 303.4)],
 )  # fmt: skip
 def test_sizes_are_the_published_ones(name: str, millions: float) -> None:
     builder = BUILDERS[name]
@@ -71,7 +72,8 @@ def test_sizes_are_the_published_ones(name: str, millions: float) -> None:
     assert sum(p.numel() for p in vit.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)
     assert vit.cls_token.shape[-1] * (1 + builder.with_mean) == builder.spec.dim
     side = builder.preparation.crop or builder.preparation.side
-    assert vit.grid * vit.patch_embed.proj.kernel_size[0] == side
+    # Midnight's positions were stored for larger images and are stretched
+    assert vit.grid * vit.patch_embed.proj.kernel_size[0] == {"midnight12k": 518}.get(name, side)
     assert builder.preparation.side == builder.spec.input_px
 
 
@@ -192,6 +194,37 @@ def test_both_spellings_of_transformers_are_read(tmp_path: Path) -> None:
     del plain["encoder.layer.0.attention.attention.key.weight"]
     with pytest.raises(HwsiError, match=r"attention\.attention\.query\.weight .*has shape \(16, 8\), not \(24, 8\)"):
         load_checkpoint(partial(tiny, scaled=True), _file(tmp_path, plain), HUGGING_FACE)
+
+
+@pytest.mark.parametrize("hub", [True, False])
+def test_midnight_is_transformers_model(tmp_path: Path, hub: bool) -> None:
+    """Its flags, small: gated feed-forward, positions of 518 px stretched to 224 px; as files and as transformers 5."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(0)
+    config = Dinov2Config(hidden_size=48, num_hidden_layers=2, num_attention_heads=4, patch_size=14, image_size=518,
+        use_swiglu_ffn=True, layerscale_value=0.3)  # fmt: skip
+    theirs = Dinov2Model(config).eval()
+    with torch.no_grad():
+        theirs.embeddings.position_embeddings.normal_()
+    state = {k: v for k, v in theirs.state_dict().items() if ".gate_proj." not in k}
+    for name, gate in theirs.state_dict().items():
+        if hub and ".gate_proj." in name:
+            up = state.pop(name.replace("gate_proj", "up_proj"))
+            state[name.replace("gate_proj", "weights_in")] = torch.cat([gate, up])
+        elif ".gate_proj." in name:
+            state[name] = gate
+    if hub:
+        state = {k.replace("down_proj", "weights_out"): v for k, v in state.items()}
+    make = partial(BUILDERS["midnight12k"].vit.func, **(BUILDERS["midnight12k"].vit.keywords | {
+        "dim": 48, "depth": 2, "heads": 4, "hidden": 256}))  # fmt: skip
+    ours = load_checkpoint(make, _file(tmp_path, state), HUGGING_FACE)
+    pixels = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        want = theirs(pixels).last_hidden_state
+        found = ours(pixels)
+    assert found.shape == want.shape == (2, 257, 48)
+    assert (found - want).abs().max() <= 1e-5 * want.abs().max()
 
 
 def test_every_fault_of_a_file_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hwsi.encoders import cell_instanseg, registry, slide_hub, slide_mean
+from hwsi.encoders import cell_instanseg, region_mean, registry, slide_hub, slide_mean
 from hwsi.encoders.base import CellEncoder, SlideEncoder
 from hwsi.encoders.cell_slide_cards import INSTANSEG, PRISM, TITAN
 from hwsi.errors import HwsiError, Reason
@@ -23,6 +23,18 @@ def test_mean_leaves_padding_out():
     regions = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [torch.nan, 9.0]], [[torch.nan] * 2] * 3])
     mask = torch.tensor([[True, True, False], [False] * 3])
     assert encoder.encode(regions, mask, NOWHERE).tolist() == [[2.0, 4.0], [0.0, 0.0]]
+
+
+def test_mean_of_patches_leaves_background_out():
+    encoder = region_mean.build(None)
+    patches = torch.rand(2, 3, 5)
+    mask = torch.tensor([[True, False, True], [False, False, False]])
+    patches[0, 1] = torch.nan
+    found = encoder.encode(patches, mask, torch.zeros(2, 3, 2, dtype=torch.long))
+    assert torch.allclose(found[0], patches[0, [0, 2]].mean(0))
+    assert not found[1].any()
+    with pytest.raises(HwsiError, match="region-mean has no weights"):
+        region_mean.build(Path("mean.safetensors"))
 
 
 def test_mean_takes_no_weights():
@@ -92,6 +104,19 @@ def test_code_is_refused_without_trust(make, card, snapshot):
 def test_the_registry_does_not_trust_either(snapshot):
     with pytest.raises(HwsiError, match="was not trusted"):
         TITAN.build(weights=snapshot)
+
+
+def test_weights_that_the_code_does_not_find_are_not_made_up(snapshot):
+    from safetensors.torch import save_file
+
+    save_file({"other": torch.tensor([2.0])}, snapshot, {"format": "pt"})
+    with pytest.raises(HwsiError, match=r"model\.safetensors lacks scale") as caught:
+        slide_hub.titan(snapshot, trust_remote_code=True)
+    assert caught.value.reason is Reason.WEIGHTS_MISMATCH
+
+
+def test_the_registry_builds_what_is_trusted(snapshot):
+    assert isinstance(TITAN.build(weights=snapshot, trust_remote_code=True), SlideEncoder)
 
 
 def test_trusted_titan_gets_features_and_places_on_its_grid(snapshot):

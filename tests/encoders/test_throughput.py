@@ -64,6 +64,13 @@ def test_channels_last_is_taken_where_it_is_faster() -> None:
     assert Machine({4: 2.0}, last=2.0).best(4) == (4, False, pytest.approx(2.0))
 
 
+def test_what_gets_slower_is_not_followed_up() -> None:
+    machine = Machine({1: 1.0, 4: 2.0, 16: 16.0, 64: 1.0})
+    assert machine.best(1, 4, 16, 64)[0] == 4
+    # and the other layout is tried with what was taken, only
+    assert machine.tried == [(1, False), (4, False), (16, False), (4, True)]
+
+
 def test_layouts_are_not_tried_without_convolutions() -> None:
     machine = Machine({1: 1.0})
     machine.encoder = nn.Linear(2, 2)  # type: ignore[assignment]

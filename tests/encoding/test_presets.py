@@ -13,8 +13,10 @@ from hwsi.presets import Preset, available, load_preset
 def test_presets_load_and_fit_their_encoders(name):
     preset = load_preset(name)
     assert preset.name == name
-    for scale in ("cell", "patch", "region", "slide", "text"):
-        assert registry.get(getattr(preset.encoders, scale)).scale == scale
+    for scale in ("cell", "patch", "region", "slide", "text", "fusion"):
+        encoder = getattr(preset.encoders, scale)
+        assert not encoder or registry.get(encoder).scale == scale
+    assert preset.precision == "float32"
     for spec in (e for e in choose(preset).all if e.scale == "patch"):
         assert spec.mpp == preset.read_mpp
     model = zoo.get(preset.language_model)
@@ -37,18 +39,17 @@ def test_paper_and_released_are_as_published():
 
 def test_open_needs_no_permission_and_may_be_sold():
     preset = load_preset("open")
-    cards = [*choose(preset).all, registry.get(preset.encoders.text), zoo.get(preset.language_model)]
+    cards = [*choose(preset).all, zoo.get(preset.language_model)]
     assert all(card.commercial and not card.gated for card in cards)
-    # what its comment says of the others: no public patch encoder is both
-    free = {spec.id for spec in registry.available("patch") if spec.commercial and not spec.gated}
-    assert free == {"patch-nano"}
-    own = load_preset("nano").model_dump(exclude={"name", "language_model"})
-    assert preset.model_dump(exclude={"name", "language_model"}) == own
+    # what its comment says of the others: no other public patch encoder, nor any text tower, is both
+    free = {s.id for s in registry.available() if s.scale in ("patch", "text") and s.commercial and not s.gated}
+    assert free == {"patch-nano", "text-nano", "midnight12k"}
+    # and it does not rest on weights that know drawn tissue only
+    assert not any(card.weights for card in choose(preset).all)
 
 
-@pytest.mark.parametrize("name", ["nano", "open"])
-def test_embedded_encoders_fit_one_another(name):
-    preset = load_preset(name)
+def test_embedded_encoders_fit_one_another():
+    preset = load_preset("nano")
     chosen = choose(preset)
     built = {s: getattr(chosen, s).build(weights=None) for s in ("cell", "patch", "region", "slide")}
     Stack(**built).check(preset)

@@ -171,13 +171,13 @@ def test_encoders_that_do_not_fit_are_refused(tmp_path):
     assert not (tmp_path / "job").exists()
 
 
-def test_the_mean_of_regions_of_another_width_is_refused():
+def test_means_are_as_wide_as_what_they_read():
     built = {s: registry.get(f"{s}-nano").build(weights=None) for s in ("cell", "patch", "region")}
-    mean = registry.get("slide-mean").build(weights=None)
-    Stack(**built, slide=mean).check(load_preset("nano"))
-    narrow = replace(two(), slide=mean)
-    with pytest.raises(HwsiError, match=r"option_invalid.*slide-mean makes 4 numbers"):
-        narrow.check(SMALL)
+    Stack(**built, slide=registry.get("slide-mean").build(weights=None)).check(load_preset("nano"))
+    means = {s: registry.get(f"{s}-mean").build(weights=None) for s in ("region", "slide")}
+    replace(two(), **means).check(SMALL)
+    open_ = choose(load_preset("open"))
+    assert (open_.patch.dim, open_.region.dim, open_.slide.dim) == (3072, 3072, 3072)
 
 
 @pytest.fixture(scope="module")

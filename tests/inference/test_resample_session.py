@@ -220,7 +220,7 @@ def test_a_language_model_in_half_precision(tiny_release, features, closed):
 
 
 def test_study_chooses_the_session_by_the_model(monkeypatch, tiny_release, features):
-    monkeypatch.setattr("hwsi.inference.session.load_model", lambda preset: (*tiny_release, "1" * 64))
+    monkeypatch.setattr("hwsi.inference.session.load_model", lambda preset, device: (*tiny_release, "1" * 64))
     with study(features, preset="released") as session:
         assert isinstance(session, ResampleSession)
         assert session.provenance.weights_sha256 == "1" * 64

@@ -319,7 +319,7 @@ def test_restricted_cells_keep_their_patch_and_outline(features):
 
 
 def test_study_of_features_needs_no_slide(monkeypatch, nano, features):
-    monkeypatch.setattr("hwsi.inference.session.load_model", lambda preset: (*nano, "1" * 64))
+    monkeypatch.setattr("hwsi.inference.session.load_model", lambda preset, device: (*nano, "1" * 64))
     session = study(features)
     assert session.slide is None
     assert session.region_at(0, 0) == "R1"

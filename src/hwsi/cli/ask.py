@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hwsi.cli.console import bars, note, out, print_json
-from hwsi.cli.options import FeaturesOpt, JobOpt, JsonOpt, MaskOpt, MppOpt, PresetOpt, SlideArg
+from hwsi.cli.options import DeviceOpt, FeaturesOpt, JobOpt, JsonOpt, MaskOpt, MppOpt, PresetOpt, SlideArg
 from hwsi.cli.outputs import check_writable
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def ask(
     mask: MaskOpt = None,
     out_dir: JobOpt = None,
     features: FeaturesOpt = None,
+    device: DeviceOpt = "auto",
     json: JsonOpt = False,
 ) -> None:
     """Ask a question about a slide; the answer shows the tissue that it rests on."""
@@ -41,7 +42,9 @@ def ask(
     from hwsi.inference import study
 
     with bars(quiet=json) as progress:
-        session = study(slide, preset=preset, out=out_dir, features=features, mpp=mpp, mask=mask, progress=progress)
+        session = study(
+            slide, preset=preset, out=out_dir, features=features, mpp=mpp, mask=mask, device=device, progress=progress
+        )
     stream = None if json else _write
     answer = session.ask(question, choices=choices or None, stream=stream)
     if evidence:

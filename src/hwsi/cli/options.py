@@ -22,4 +22,8 @@ JobOpt = Annotated[
 FeaturesOpt = Annotated[
     Path | None, typer.Option("--features", help="Feature file of this slide, instead of encoding it.")
 ]
+DeviceOpt = Annotated[
+    str,
+    typer.Option("--device", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one, for all but nano."),
+]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

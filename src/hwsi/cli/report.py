@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from hwsi.cli.console import bars, out, print_json
-from hwsi.cli.options import FeaturesOpt, JobOpt, JsonOpt, MaskOpt, MppOpt, PresetOpt, SlideArg
+from hwsi.cli.options import DeviceOpt, FeaturesOpt, JobOpt, JsonOpt, MaskOpt, MppOpt, PresetOpt, SlideArg
 from hwsi.cli.outputs import check_writable
 
 
@@ -21,6 +21,7 @@ def report(
     mask: MaskOpt = None,
     out_dir: JobOpt = None,
     features: FeaturesOpt = None,
+    device: DeviceOpt = "auto",
     json: JsonOpt = False,
 ) -> None:
     """Write a report of a slide as one HTML page that needs nothing else."""
@@ -34,7 +35,9 @@ def report(
     from hwsi.inference.html import Entry, write_html
 
     with bars(quiet=json) as progress:
-        session = study(slide, preset=preset, out=out_dir, features=features, mpp=mpp, mask=mask, progress=progress)
+        session = study(
+            slide, preset=preset, out=out_dir, features=features, mpp=mpp, mask=mask, device=device, progress=progress
+        )
     text = session.report()
     entries = [Entry(session.ask(question)) for question in questions or []]
     write_html(output, session, entries, text)

@@ -1,4 +1,4 @@
-"""Cards of cell and slide encoders whose weights others published: data only, nothing is built or fetched here.
+"""Cards of cell, region and slide encoders beyond our own: data only, nothing is built or fetched here.
 
 - CellViT is Apache-2.0 with the Commons Clause and was trained on PanNuke (CC BY-NC-SA 4.0): no commercial use.
 - TITAN and PRISM run code of their repositories; see :mod:`hwsi.encoders.slide_hub` for the consent that this takes.
@@ -41,23 +41,49 @@ CCAF_DINO = register(EncoderSpec(
     hub_file="dinov2_vits14_pretrain.pth", builder="hwsi.encoders.ccaf_dino:build",
     source="DINOv2, arXiv:2304.07193; its blocks fuse cells in the released MLLM-HWSI",
 ))  # fmt: skip
-SLIDE_MEAN = register(EncoderSpec(
-    id="slide-mean", scale="slide", dim=192, input_px=None, mpp=None, licence="Apache-2.0", commercial=True,
-    gated=False, revision="1", aliases=("mean", "slide_mean"), builder="hwsi.encoders.slide_mean:build",
+_mean = partial(
+    EncoderSpec,
+    dim=0,
+    input_px=None,
+    mpp=None,
+    licence="Apache-2.0",
+    commercial=True,
+    gated=False,
+    revision="1",
+)
+
+REGION_MEAN = register(_mean(
+    id="region-mean", scale="region", aliases=("region_mean",), builder="hwsi.encoders.region_mean:build",
+    source="mean of the patches",
+))  # fmt: skip
+SLIDE_MEAN = register(_mean(
+    id="slide-mean", scale="slide", aliases=("mean", "slide_mean"), builder="hwsi.encoders.slide_mean:build",
     source="mean of the regions, as the released MLLM-HWSI takes it",
 ))  # fmt: skip
-TITAN = register(EncoderSpec(
-    id="titan", scale="slide", dim=768, input_px=None, mpp=None, licence="CC-BY-NC-ND-4.0", commercial=False,
-    gated=True, revision="dac6773d9961cfc75503440676ff157a2c6e8d2e", hub="MahmoodLab/TITAN",
-    hub_file="model.safetensors", builder="hwsi.encoders.slide_hub:titan", source="TITAN, arXiv:2411.19666",
-))  # fmt: skip
-PRISM = register(EncoderSpec(
-    id="prism", scale="slide", dim=1280, input_px=None, mpp=None, licence="CC-BY-NC-ND-4.0", commercial=False,
-    gated=True, revision="", hub="paige-ai/Prism", hub_file="model.safetensors",
-    builder="hwsi.encoders.slide_hub:prism", source="PRISM, arXiv:2405.10254",
+VIT_WSI_192 = register(EncoderSpec(
+    id="vit-wsi-192", scale="slide", dim=192, input_px=None, mpp=None, licence="Apache-2.0", commercial=True,
+    gated=False, revision="1", weights="vit_wsi_192.safetensors", aliases=("vit_wsi_192",),
+    builder="hwsi.encoders.vit_wsi:build_192", source="to be trained by hwsi train align, on regions of hipt_vit4k",
 ))  # fmt: skip
 
-HUB: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    spec.id: (spec.hub, spec.hub_file, spec.aliases) for spec in (CELLVIT_256, CELLVIT_SAM_H, INSTANSEG, TITAN, PRISM)
-}
-"""Id -> repository on the Hub or address, file in it, other names."""
+_hub_code = partial(
+    EncoderSpec,
+    scale="slide",
+    licence="CC-BY-NC-ND-4.0",
+    commercial=False,
+    gated=True,
+    hub_file="model.safetensors",
+    remote_code=True,
+)
+
+TITAN = register(_hub_code(
+    # it was trained on a grid of patches of 512 px
+    id="titan", dim=768, input_px=512, mpp=0.5, reads="conch_v15", hub="MahmoodLab/TITAN",
+    revision="dac6773d9961cfc75503440676ff157a2c6e8d2e", builder="hwsi.encoders.slide_hub:titan",
+    source="TITAN, arXiv:2411.19666",
+))  # fmt: skip
+PRISM = register(_hub_code(
+    id="prism", dim=1280, input_px=None, mpp=None, reads="virchow", hub="paige-ai/Prism",
+    revision="adeb3376909b4fb3fba5a5243a1df05d42d57fdd", builder="hwsi.encoders.slide_hub:prism",
+    source="PRISM, arXiv:2405.10254",
+))  # fmt: skip

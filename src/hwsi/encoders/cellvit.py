@@ -37,7 +37,6 @@ Core = tuple[float, float, float, float]
 WINDOW_PX = 256
 OVERLAP_PX = 64
 _MPP = 0.25
-_BATCH = 4
 _SAME = 0.5  # of a nucleus' pixels already taken: it is the same one, seen by two windows
 _TYPE_OF_CLASS = np.array([CELL_TYPES.index(name) for name in CLASSES[1:]])
 
@@ -72,6 +71,7 @@ class CellVit(nn.Module):
     def __init__(self, network: CellVitNetwork) -> None:
         super().__init__()
         self.network = network
+        self.batch = 4  # windows at once; who has measured a better number sets it
         # of the published checkpoints; a checkpoint that says otherwise is heard
         self.mean = (0.5, 0.5, 0.5)
         self.deviation = (0.5, 0.5, 0.5)
@@ -132,8 +132,8 @@ class CellVit(nn.Module):
         padding = ((0, max(0, WINDOW_PX - h)), (0, max(0, WINDOW_PX - w)), (0, 0))
         padded = np.pad(work, padding, constant_values=255) if min(h, w) < WINDOW_PX else work
         finds: list[_Find] = []
-        for start in range(0, len(corners), _BATCH):
-            some = corners[start : start + _BATCH]
+        for start in range(0, len(corners), self.batch):
+            some = corners[start : start + self.batch]
             maps = self.maps(
                 torch.from_numpy(np.stack([padded[y : y + WINDOW_PX, x : x + WINDOW_PX] for y, x in some]))
             )

@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,7 +27,19 @@ if TYPE_CHECKING:
     M = TypeVar("M", bound=nn.Module)
 
 _TODO = "hand in the file that the encoder's model card names, downloaded whole"
-_NAMED = 12  # faults of a file that are named one by one
+_NAMED = 4  # faults of each kind that are named one by one
+_AT: ContextVar[str] = ContextVar("_AT", default="cpu")
+"""Where tensors of checkpoints go: ``meta`` for shapes without numbers."""
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Inside, checkpoints are opened but not read: all is checked as ever, and the modules hold shapes, no numbers."""
+    before = _AT.set("meta")
+    try:
+        yield
+    finally:
+        _AT.reset(before)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,17 +94,22 @@ def load_checkpoint(make: Callable[[], M], file: Path | None, naming: Naming | N
         module = make()
     wanted = module.state_dict()
     found, faults = _rename(content, naming)
-    faults += [f"missing {k}" for k in sorted(wanted.keys() - found.keys())]
-    faults += [f"unexpected {found[k][0]}" for k in sorted(found.keys() - wanted.keys())]
-    faults += [
-        f"{found[k][0]} has shape {tuple(found[k][1].shape)}, not {tuple(wanted[k].shape)}"
-        for k in sorted(wanted.keys() & found.keys())
-        if found[k][1].shape != wanted[k].shape
-    ]
-    if faults:
-        more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
-        what = f"{file.name} doesn't fit {type(module).__name__}: {'; '.join(faults[:_NAMED])}{more}"
-        raise HwsiError(Reason.WEIGHTS_MISMATCH, what, _TODO)
+    lists = (
+        faults,
+        [
+            f"{found[k][0]} has shape {tuple(found[k][1].shape)}, not {tuple(wanted[k].shape)}"
+            for k in sorted(wanted.keys() & found.keys())
+            if found[k][1].shape != wanted[k].shape
+        ],
+        [f"unexpected {found[k][0]}" for k in sorted(found.keys() - wanted.keys())],
+        [f"missing {k}" for k in sorted(wanted.keys() - found.keys())],
+    )
+    if any(lists):
+        # some of each kind: of a file for another model hundreds are missing, and the few others tell what it is
+        named = [fault for kind in lists for fault in kind[:_NAMED]]
+        more = sum(map(len, lists)) - len(named)
+        what = f"{file.name} doesn't fit {type(module).__name__}: {'; '.join(named)}"
+        raise HwsiError(Reason.WEIGHTS_MISMATCH, what + (f"; and {more} more" if more else ""), _TODO)
     module.load_state_dict({k: v.to(wanted[k].dtype) for k, (_, v) in found.items()}, strict=True, assign=True)
     return module
 
@@ -114,7 +133,7 @@ def _read_torch(file: Path, head: bytes) -> Any:
     try:
         # DINO's training writes its command line beside the weights: a Namespace, which holds values and no code
         with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=head[:2] == b"PK")
+            return torch.load(file, map_location=_AT.get(), weights_only=True, mmap=head[:2] == b"PK")
     except pickle.UnpicklingError as e:
         name = re.search(r"GLOBAL ([\w.]+)", str(e))
         held = f"code ({name[1]})" if name else "more than tensors"
@@ -126,11 +145,15 @@ def _read_torch(file: Path, head: bytes) -> Any:
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
+    import torch
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
-        return load_file(file)
+        if _AT.get() == "cpu":
+            return load_file(file)
+        with safe_open(file, "pt") as f:
+            return {k: torch.empty(f.get_slice(k).get_shape(), device=_AT.get()) for k in f.keys()}  # noqa: SIM118
     except SafetensorError as e:
         raise HwsiError(Reason.WEIGHTS_MISMATCH, f"{file.name} is no whole safetensors file: {e}", _TODO) from e
 

@@ -24,7 +24,7 @@ from hwsi.errors import HwsiError, Reason
 
 _LENGTH = 127
 _PAD = 0
-_TOKENIZERS = ("tokenizer.json", "conch_byte_level_bpe_uncased.json")
+_TOKENIZERS = ("tokenizer.json", foundation.CONCH_V1_TEXT.beside[0])
 _TEXT = Naming(
     prefixes=("text.", "transformer."),
     dropped=(r"visual\..*", r"text_decoder\..*", r"logit_scale"),
@@ -63,7 +63,7 @@ class ConchText(nn.Module):
     def tokenise(self, texts: list[str]) -> Tensor:
         """Ids int64 (B, 127) with start and end, cut or padded. Raises HwsiError(WEIGHTS_MISSING) without tokenizer."""
         if self.tokenizer is None:
-            todo = f"put {_TOKENIZERS[1]} of github:mahmoodlab/CONCH beside its weights"
+            todo = "put {} of {} beside its weights".format(*self.spec.beside)
             raise HwsiError(Reason.WEIGHTS_MISSING, "conch_v1_text has no tokenizer", todo)
         return torch.tensor([coded.ids for coded in self.tokenizer.encode_batch(texts)], dtype=torch.long)
 

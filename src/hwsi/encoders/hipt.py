@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hwsi.encoders import foundation
 from hwsi.encoders.checkpoints import Naming, load_checkpoint
+from hwsi.encoders.onednn import Linear
 from hwsi.encoders.pixels import HALF, Preparation
 from hwsi.encoders.vit_plain import PlainViT, Trunk
 from hwsi.errors import HwsiError, Reason
@@ -48,7 +49,7 @@ class Vit4K(Trunk):
 
     def __init__(self) -> None:
         super().__init__(dim=192, depth=6, heads=6, hidden=768, grid=14, stretch="offset")
-        self.phi = nn.Sequential(nn.Linear(384, 192), nn.GELU())
+        self.phi = nn.Sequential(Linear(384, 192), nn.GELU())
 
     def forward(self, patches: Tensor, mask: Tensor, row_col: Tensor) -> Tensor:
         """(B, T, 384), bool (B, T), int (B, T, 2) -> (B, 192).

@@ -5,7 +5,7 @@
   ``HWSI_WEIGHTS`` names), one line for each encoder: ``uni_v1: /data/weights/uni/pytorch_model.bin``.
 - A place that was named and holds nothing is an error, never a reason to look elsewhere: other weights than those that
   were meant would go unnoticed.
-- From the Hub's cache comes the pinned revision only.
+- From the Hub's cache comes the pinned revision only; another one is taken by naming its file.
 """
 
 from __future__ import annotations
@@ -76,20 +76,23 @@ def locate(spec: EncoderSpec, path: Path | None = None) -> Traversable | Path:
     found = find(spec, path)
     if found is not None:
         return found.file
+    what = f"the weights of {spec.id} are not on this machine"
     if spec.weights is not None:
-        todo = "install a release of hwsi that holds them, or train them (recipes/nano.sh)"
-        raise HwsiError(Reason.WEIGHTS_MISSING, f"the package holds no weights of {spec.id}", todo)
-    raise HwsiError(Reason.WEIGHTS_MISSING, f"the weights of {spec.id} are not on this machine", how_to_get(spec))
+        what = f"the package holds no weights of {spec.id}"
+    raise HwsiError(Reason.WEIGHTS_MISSING, what, how_to_get(spec))
 
 
 def how_to_get(spec: EncoderSpec) -> str:
     """One line: what to fetch, from where, under which licence, and where to put it."""
+    if spec.weights is not None:
+        return "install a release of hwsi that holds them, or train them (recipes/nano.sh)"
     revision = f" at revision {spec.revision}" if spec.revision else ""
     ask = "ask for access there first, then " if spec.gated else ""
     place = spec.hub if spec.hub.startswith("http") else f"https://huggingface.co/{spec.hub}"
+    beside = "; beside it goes {} of {}".format(*spec.beside) if spec.beside[0] else ""
     return (
         f"{ask}fetch {spec.hub_file} from {place}{revision} (licence {spec.licence}) and set "
-        f"{variable(spec.id)} to the file, or list it in {_list_file()}"
+        f"{variable(spec.id)} to the file, or list it in {_list_file()}{beside}"
     )
 
 

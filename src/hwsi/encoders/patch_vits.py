@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hwsi.encoders import foundation
 from hwsi.encoders.checkpoints import Naming, load_checkpoint
-from hwsi.encoders.pixels import BIOPTIMUS, IMAGENET, Preparation
+from hwsi.encoders.pixels import BIOPTIMUS, HALF, IMAGENET, Preparation
 from hwsi.encoders.registry import EncoderSpec
 from hwsi.encoders.vit_plain import HUGGING_FACE, PlainViT
 
@@ -122,6 +122,17 @@ gigapath = Builder(
     # 256 px at 0.5 um/px lose their rim, not their scale
     preparation=Preparation(side=256, crop=224, colour=IMAGENET),
 )
+midnight12k = Builder(
+    spec=foundation.MIDNIGHT_12K,
+    # positions were stored for 518 px and are stretched from 37 x 37 to 16 x 16
+    vit=partial(
+        PlainViT, image=518, patch=14, dim=1536, depth=40, heads=24, hidden=8192, gated=True, scaled=True,
+        stretch="plain",
+    ),
+    preparation=Preparation(side=224, colour=HALF, filter="bilinear"),
+    with_mean=True,
+    naming=HUGGING_FACE,
+)  # fmt: skip
 phikon = Builder(
     spec=foundation.PHIKON,
     vit=partial(PlainViT, image=224, patch=16, dim=768, depth=12, heads=12, hidden=3072, eps=1e-12),

@@ -49,6 +49,20 @@ class Preparation:
         Raises:
             HwsiError: OPTION_INVALID for what are no square RGB images of 8 bits.
         """
+        images = self.resized(images)
+        if self.crop is not None:
+            edge = round((self.side - self.crop) / 2)
+            images = images[:, edge : edge + self.crop, edge : edge + self.crop]
+        x = images.to(device).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+        mean, deviation = (torch.tensor(c, device=device).view(3, 1, 1) for c in self.colour)
+        return x.sub_(mean).div_(deviation).contiguous()
+
+    def resized(self, images: Tensor) -> Tensor:
+        """The part of it that is the CPU's, which may be done ahead of time: uint8 (B, side, side, 3).
+
+        Raises:
+            HwsiError: OPTION_INVALID, as above.
+        """
         if (
             images.dtype != torch.uint8
             or images.ndim != 4
@@ -57,14 +71,9 @@ class Preparation:
         ):
             what = f"patches are square RGB uint8 (B, H, H, 3), not {images.dtype} {tuple(images.shape)}"
             raise HwsiError(Reason.OPTION_INVALID, what, "read square patches")
-        if images.shape[1] != self.side and len(images):
-            images = torch.from_numpy(np.stack([self._resize(image) for image in images.cpu().numpy()]))
-        if self.crop is not None:
-            edge = round((self.side - self.crop) / 2)
-            images = images[:, edge : edge + self.crop, edge : edge + self.crop]
-        x = images.to(device).permute(0, 3, 1, 2).to(torch.float32).div_(255)
-        mean, deviation = (torch.tensor(c, device=device).view(3, 1, 1) for c in self.colour)
-        return x.sub_(mean).div_(deviation).contiguous()
+        if images.shape[1] == self.side or not len(images):
+            return images
+        return torch.from_numpy(np.stack([self._resize(image) for image in images.cpu().numpy()]))
 
     def _resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.asarray(Image.fromarray(image).resize((self.side, self.side), _FILTERS[self.filter]))

@@ -31,7 +31,7 @@ class EncoderSpec:
     Attributes:
         id: name in the registry, such as ``patch-nano``.
         scale: cell, patch, region, slide or text; fusion of the cells of a patch to one vector.
-        dim: width of its output.
+        dim: width of its output; 0 for that of what it reads (a mean).
         input_px: side of the square of pixels it sees; None where the input isn't pixels.
         mpp: microns per pixel of these pixels; None where the input isn't pixels.
         licence: SPDX identifier of the weights' licence.
@@ -41,11 +41,14 @@ class EncoderSpec:
         builder: ``module:function``, called with the weights (a file or None) and giving the encoder.
         weights: name of the file in the package that holds the weights; None where they lie elsewhere.
         hub: repository on the Hugging Face Hub (or an address) that has the weights, and ``hub_file`` in it.
+        beside: (name, address) of a file that has to lie beside the weights, such as a tokenizer; empty for none.
         aliases: other spellings of the id.
         source: where the architecture or the weights come from, in words or as a DOI.
         with_cells: (region) reads a row on the cells of each patch behind its vector, see ``summaries.py``.
         with_tissue: (slide) reads two columns on the tissue of each region behind its vector.
-        reads: (region) id of the patch encoder whose vectors it reads; empty: those of the preset's own, whichever.
+        reads: id of the patch encoder whose vectors it reads. A region encoder without one reads those of the preset's
+            own, whichever; a slide encoder without one reads regions.
+        remote_code: it runs code of ``hub``, and only where that was trusted (``build(trust_remote_code=True)``).
     """
 
     id: str
@@ -61,27 +64,47 @@ class EncoderSpec:
     weights: str | None = None
     hub: str = ""
     hub_file: str = ""
+    beside: tuple[str, str] = ("", "")
     aliases: tuple[str, ...] = ()
     source: str = field(default="", compare=False)
     with_cells: bool = False
     with_tissue: bool = False
     reads: str = ""
+    remote_code: bool = False
 
-    def build(self, device: str = "cpu", *, weights: Path | Literal["found"] | None = "found") -> Any:
+    def build(
+        self,
+        device: str = "cpu",
+        *,
+        weights: Path | Literal["found"] | None = "found",
+        trust_remote_code: bool = False,
+    ) -> Any:
         """The encoder on ``device``, in evaluation mode, with ``encoder.spec`` set to this.
 
         Args:
             weights: a file; ``found`` for what :mod:`hwsi.encoders.locate` finds; or None for a seeded random
                 initialisation (training and tests).
+            trust_remote_code: whoever calls has read the code that an encoder with ``remote_code`` runs.
 
         Raises:
-            HwsiError: WEIGHTS_MISSING, WEIGHTS_MISMATCH.
+            HwsiError: WEIGHTS_MISSING, WEIGHTS_MISMATCH; OPTION_INVALID for code that was not trusted.
         """
         module, function = self.builder.split(":")
         at = (locate(self) if self.has_weights else None) if weights == "found" else weights
-        encoder = getattr(import_module(module), function)(at)
+        options = {"trust_remote_code": trust_remote_code} if self.remote_code else {}
+        encoder = getattr(import_module(module), function)(at, **options)
         encoder.spec = self
         return encoder.to(device).eval()
+
+    def check(self) -> None:
+        """Whether the weights that are found fit: their names and shapes are read, not their numbers. Raises as above.
+
+        Takes about a second, whatever their size.
+        """
+        from hwsi.encoders.checkpoints import shapes_only
+
+        with shapes_only():
+            self.build("meta")
 
     @property
     def has_weights(self) -> bool:

@@ -1,6 +1,7 @@
 """Slide encoders whose architecture is code of their Hub repository: TITAN and PRISM, run only where that was trusted.
 
-- Such code may do anything. It is refused by default; who has read it says so in the call (``trust_remote_code=True``).
+- Such code may do anything. It is refused by default; who has read it says so (``hwsi encode --trust-remote-code``, or
+  ``trust_remote_code=True``).
 - It is run from a folder on this machine, never fetched here: what was read is what is run.
 - Both take vectors of patches, not of regions: hand in the slide's patches as the protocol's "regions". TITAN wants
   those of conch_v15 (768 numbers, 512 px at 0.5 um/px), PRISM those of virchow (2560 numbers, 224 px at 0.5 um/px).
@@ -19,6 +20,7 @@ from hwsi.encoders.registry import EncoderSpec
 from hwsi.errors import HwsiError, Reason
 
 _PATCH_PX = 512
+_NAMED = 12  # missing tensors that are named one by one
 _PATCH_MM = _PATCH_PX * 0.5e-3  # side of TITAN's patches on the glass
 
 
@@ -106,7 +108,8 @@ def _run(spec: EncoderSpec, weights: Path | None, trust_remote_code: bool) -> An
         raise HwsiError(
             Reason.OPTION_INVALID,
             f"{spec.id} runs code of {spec.hub} (revision {revision}, licence {spec.licence}), which was not trusted",
-            f"read that code, then call {spec.builder.replace(':', '.')}(file, trust_remote_code=True)",
+            f"read that code; then hwsi encode --trust-remote-code, or in Python "
+            f"{spec.builder.replace(':', '.')}(file, trust_remote_code=True)",
         )
     if weights is None or not weights.is_file():
         raise HwsiError(
@@ -114,16 +117,24 @@ def _run(spec: EncoderSpec, weights: Path | None, trust_remote_code: bool) -> An
             f"there is no snapshot of {spec.hub} at {weights}",
             f"download the repository at revision {revision} and hand in its {spec.hub_file}",
         )
+    from safetensors import SafetensorError
     from transformers import AutoModel
 
     try:
-        return AutoModel.from_pretrained(weights.parent, trust_remote_code=True, local_files_only=True)
+        model, told = AutoModel.from_pretrained(
+            weights.parent, trust_remote_code=True, local_files_only=True, output_loading_info=True
+        )
     except ImportError as error:
         what = f"the code of {spec.hub} needs packages that are not installed: {error}"
         raise HwsiError(Reason.EXTRA_MISSING, what, "install them") from error
-    except (OSError, ValueError) as error:
-        what = f"{weights.parent} is no whole snapshot of {spec.hub}: {error}"
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        what = f"{weights.parent} is no whole snapshot of {spec.hub}: {weights.name}: {str(error).splitlines()[0]}"
         raise HwsiError(Reason.WEIGHTS_MISMATCH, what, "download the whole repository") from error
+    # transformers fills up with random numbers
+    if lacking := sorted(told["missing_keys"]):
+        what = f"{weights} lacks {', '.join(lacking[:_NAMED])}" + (", ..." if len(lacking) > _NAMED else "")
+        raise HwsiError(Reason.WEIGHTS_MISMATCH, what, "download the whole repository")
+    return model
 
 
 def _check_width(regions: Tensor, width: int, encoder_id: str, source: str) -> None:

@@ -5,8 +5,9 @@
 - Places enter as Fourier features around the slide's centre of tissue: moving the tissue on the glass changes
   nothing, nor does the order of the regions.
 - The number of pieces of tissue is added up over the regions and embedded.
+- :class:`SparseSlide` is the same at any width; ``vit_wsi.py`` makes of it what reads HIPT's regions.
 
-Notation: B slides, R regions, G = 4 global tokens, D = 192, H = 3 heads, K = 9 (itself and neighbours).
+Notation: B slides, R regions, G = 4 global tokens, D width (192), H heads (3), K = 9 (itself and neighbours).
 """
 
 import math
@@ -97,50 +98,70 @@ class NeighbourBlock(nn.Module):
         return torch.einsum("bhck,bhckd->bhcd", share, near_v)
 
 
-class SlideNano(nn.Module):
-    """``forward``: (B, R, 192 + 2), bool (B, R), float (B, R, 2) -> (B, 192)."""
+class SparseSlide(nn.Module):
+    """``forward``: (B, R, region_dim [+ 2]), bool (B, R), float (B, R, 2) -> (B, D).
 
-    spec = SLIDE
+    Args:
+        region_dim: width of a region's vector.
+        dim, heads, hidden, depth: D, H, width inside the feed-forward layers and number of the blocks.
+        with_tissue: two columns on the tissue of each region stand behind its vector (``summarise_tissue``).
+    """
+
     wave: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, *, region_dim: int, dim: int, heads: int, hidden: int, depth: int, with_tissue: bool) -> None:
         super().__init__()
+        self.region_dim = region_dim
         self.register_buffer("wave", 2 * math.pi / torch.tensor(_WAVELENGTHS_MM), persistent=False)
-        self.place = nn.Linear(4 * len(_WAVELENGTHS_MM), 192)
-        self.norm_in = nn.LayerNorm(192)
-        self.into = nn.Linear(192, 192)
-        self.tissue = nn.Linear(TISSUE_DIM, 192)
-        self.pieces = nn.Embedding(_MOST_PIECES + 1, 192)
-        self.globals = nn.Parameter(torch.zeros(1, _GLOBALS, 192))
-        self.blocks = nn.ModuleList(NeighbourBlock(dim=192, heads=3, hidden=384) for _ in range(2))
-        self.norm = nn.LayerNorm(192)
-        self.pool = Pool(dim=192, out_dim=192)
+        self.place = nn.Linear(4 * len(_WAVELENGTHS_MM), dim)
+        self.norm_in = nn.LayerNorm(region_dim)
+        self.into = nn.Linear(region_dim, dim)
+        self.tissue = nn.Linear(TISSUE_DIM, dim) if with_tissue else None
+        self.pieces = nn.Embedding(_MOST_PIECES + 1, dim) if with_tissue else None
+        self.globals = nn.Parameter(torch.zeros(1, _GLOBALS, dim))
+        self.blocks = nn.ModuleList(NeighbourBlock(dim=dim, heads=heads, hidden=hidden) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim)
+        self.pool = Pool(dim=dim, out_dim=dim)
         self.apply(init_weights)
         nn.init.trunc_normal_(self.globals, std=0.02)
 
     def forward(self, regions: Tensor, mask: Tensor, centre_mm: Tensor) -> Tensor:
-        """(B, R, 192 + 2), bool (B, R), float (B, R, 2) -> (B, 192)."""
+        """(B, R, region_dim [+ 2]), bool (B, R), float (B, R, 2) -> (B, D)."""
         present = mask.unsqueeze(-1)
         regions = torch.where(present, regions, torch.zeros_like(regions))
         centre_mm = torch.where(present, centre_mm, torch.zeros_like(centre_mm))
         index, valid = nearest(centre_mm, mask)
         middle = centre_mm.sum(1, keepdim=True) / present.sum(1, keepdim=True).clamp(min=1)
         angle = ((centre_mm - middle).unsqueeze(-1) * self.wave).flatten(2)
-        vectors, tissue = regions[..., : REGION.dim], regions[..., REGION.dim :]
-        x = self.into(self.norm_in(vectors)) + self.tissue(tissue)
+        vectors, tissue = regions[..., : self.region_dim], regions[..., self.region_dim :]
+        x = self.into(self.norm_in(vectors))
+        if self.tissue is not None:
+            x = x + self.tissue(tissue)
         x = x + self.place(torch.cat([angle.sin(), angle.cos()], dim=-1))
         x = torch.cat([self.globals.expand(len(x), -1, -1), x], dim=1)
         for block in self.blocks:
             x = block(x, mask, index, valid)
         x = self.norm(x)
-        pieces = tissue[..., 1].sum(1).round().long().clamp(0, _MOST_PIECES)
-        return self.pool(x[:, :_GLOBALS].mean(1), x[:, _GLOBALS:], mask) + self.pieces(pieces)  # type: ignore[no-any-return]
+        pooled: Tensor = self.pool(x[:, :_GLOBALS].mean(1), x[:, _GLOBALS:], mask)
+        if self.pieces is None:
+            return pooled
+        number = tissue[..., 1].sum(1).round().long().clamp(0, _MOST_PIECES)
+        return pooled + self.pieces(number)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def encode(self, regions: Tensor, mask: Tensor, centre_mm: Tensor) -> Tensor:
         """:meth:`forward` without gradients, on the encoder's device."""
         at = self.globals.device
         return self(regions.to(at), mask.to(at), centre_mm.to(at))  # type: ignore[no-any-return]
+
+
+class SlideNano(SparseSlide):
+    """``forward``: (B, R, 192 + 2), bool (B, R), float (B, R, 2) -> (B, 192)."""
+
+    spec = SLIDE
+
+    def __init__(self) -> None:
+        super().__init__(region_dim=REGION.dim, dim=192, heads=3, hidden=384, depth=2, with_tissue=True)
 
 
 def build(weights: Traversable | Path | None) -> SlideNano:

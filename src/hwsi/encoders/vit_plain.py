@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from hwsi.encoders.checkpoints import Naming
 from hwsi.encoders.onednn import Linear
 
-Stretch = Literal["antialias", "offset"]
+Stretch = Literal["antialias", "offset", "plain"]
 
 HUGGING_FACE = Naming(
     # a token for training by masking, and a pooling layer that no encoder here uses
@@ -39,6 +39,10 @@ HUGGING_FACE = Naming(
         (r"\.layernorm_after\.", ".norm2."),
         (r"\.intermediate\.dense\.", ".mlp.fc1."),
         (r"^(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
+        (r"\.mlp\.weights_in\.", ".mlp.fc1."),
+        (r"\.mlp\.gate_proj\.(\w+)$", r".mlp.fc1.\1#0"),
+        (r"\.mlp\.up_proj\.(\w+)$", r".mlp.fc1.\1#1"),
+        (r"\.mlp\.(?:weights_out|down_proj)\.", ".mlp.fc2."),
         (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
         (r"^layernorm\.", "norm."),
     ),
@@ -131,8 +135,9 @@ class Trunk(nn.Module):
         scaled: blocks have LayerScale.
         registers: number of register tokens, which stand behind the class token.
         bare_prefix: class and register tokens have no positions.
-        stretch: positions on another grid, by bicubic interpolation: ``antialias`` (timm) to its size, ``offset``
-            (DINO, HIPT) by the ratio of its size + 0.1 to that of the stored grid, which shifts samples slightly.
+        stretch: positions on another grid, by bicubic interpolation: ``antialias`` (timm) or ``plain`` (transformers)
+            to its size, ``offset`` (DINO, HIPT) by the ratio of its size + 0.1 to that of the stored grid, which shifts
+            samples slightly.
         eps: of all norms.
     """
 
@@ -176,7 +181,7 @@ class Trunk(nn.Module):
             ratio = ((rows + 0.1) / self.grid, (cols + 0.1) / self.grid)
             square = F.interpolate(square, scale_factor=ratio, mode="bicubic")
         else:
-            square = F.interpolate(square, size=(rows, cols), mode="bicubic", antialias=True)
+            square = F.interpolate(square, size=(rows, cols), mode="bicubic", antialias=self.stretch == "antialias")
         return square.flatten(2).transpose(1, 2)
 
     def assemble(self, patches: Tensor, positions: Tensor) -> Tensor:

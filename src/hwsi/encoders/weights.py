@@ -33,6 +33,9 @@ def embedded(name: str) -> Traversable:
 
 def sha256(file: Traversable | Path) -> str:
     """Hex digest of a weights file. Raises HwsiError(WEIGHTS_MISSING)."""
+    if isinstance(file, Path) and file.is_file():  # some are larger than the memory
+        with file.open("rb") as f:
+            return hashlib.file_digest(f, "sha256").hexdigest()
     return hashlib.sha256(_bytes(file)).hexdigest()
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import torch
 
 import hwsi
 from hwsi.encoders.summaries import summarise_tissue
+from hwsi.encoding.device import in_precision
 from hwsi.encoding.journal import Journal, JournalCells
 from hwsi.encoding.memory import give_back
 from hwsi.encoding.pixels import plan_regions
@@ -26,6 +28,7 @@ from hwsi.encoding.regions import cell_rows, encode_region_tokens, encode_region
 from hwsi.encoding.released import lay_released, with_quadruplet, write_layout
 from hwsi.encoding.stack import Stack, load_stack
 from hwsi.encoding.timing import Timings
+from hwsi.encoding.tuning import tune
 from hwsi.errors import HwsiError, Reason
 from hwsi.features.file import check_features, read_features, write_features
 from hwsi.features.slide_features import SlideFeatures
@@ -51,6 +54,7 @@ def encode_slide(
     mask: str | Path | None = None,
     mpp: float | None = None,
     stack: Stack | None = None,
+    device: str = "auto",
     progress: Progress | None = None,
     timings: Timings | None = None,
 ) -> SlideFeatures:
@@ -62,7 +66,8 @@ def encode_slide(
         out: job folder; the file is ``out/features/<slide>.h5``. Without it nothing is kept on disk.
         mask: an image or a GeoJSON of the user that says what is tissue.
         mpp: micrometres per level-0 pixel, if the file does not tell or is wrong; only with a path.
-        stack: encoders to use instead of those that the preset names.
+        stack: encoders to use instead of those that the preset names, on their own device.
+        device: where the encoders of the preset compute: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``.
         progress: is told how far it is.
         timings: collects where the time goes.
 
@@ -71,16 +76,14 @@ def encode_slide(
             TOO_SMALL, NO_TISSUE; what :func:`hwsi.encoding.stack.load_stack` says; FEATURES_MISMATCH if the
             job has a file of another slide of that name; DISK_FULL, OUTPUT_UNWRITABLE.
     """
-    if out is not None:
-        path = encode_to_file(
-            slide, out, preset=preset, mask=mask, mpp=mpp, stack=stack, progress=progress, timings=timings
-        )
-        return read_features(path)
-    with tempfile.TemporaryDirectory(prefix="hwsi-") as folder:
-        path = encode_to_file(
-            slide, folder, preset=preset, mask=mask, mpp=mpp, stack=stack, progress=progress, timings=timings
-        )
-        return read_features(path)
+    folder = tempfile.TemporaryDirectory(prefix="hwsi-") if out is None else nullcontext(out)
+    with folder as job:
+        return read_features(
+            encode_to_file(
+                slide, job, preset=preset, mask=mask, mpp=mpp, stack=stack, device=device, progress=progress,
+                timings=timings,
+            )
+        )  # fmt: skip
 
 
 def encode_to_file(
@@ -91,6 +94,7 @@ def encode_to_file(
     mask: str | Path | None = None,
     mpp: float | None = None,
     stack: Stack | None = None,
+    device: str = "auto",
     progress: Progress | None = None,
     timings: Timings | None = None,
 ) -> Path:
@@ -100,7 +104,7 @@ def encode_to_file(
     if isinstance(slide, str | Path):
         with open_slide(slide, mpp=mpp) as opened:
             return encode_to_file(
-                opened, out, preset=preset, mask=mask, stack=stack, progress=progress, timings=timings
+                opened, out, preset=preset, mask=mask, stack=stack, device=device, progress=progress, timings=timings
             )
     if mpp is not None:
         raise ValueError("an open slide has its resolution; mpp goes with a path")
@@ -108,7 +112,7 @@ def encode_to_file(
     progress, timings = progress or silent, timings or Timings()
     _refuse_unfit(slide, chosen)
     with timings("load"):
-        stack = stack or load_stack(chosen)
+        stack = in_precision(stack or load_stack(chosen, device), chosen)
         stack.check(chosen)
     key = _key(slide, chosen, stack, mask)
     folder, target = Path(out) / "partial" / slide.name, Path(out) / "features" / f"{slide.name}.h5"
@@ -123,11 +127,13 @@ def encode_to_file(
     slide.check()  # a copy that broke off is told now, not after hours
     progress("tissue", 0, 1)
     with timings("tissue"):
-        tissue, tree = _find_tree(slide, chosen, mask)
+        tissue, tree = find_tree(slide, chosen, mask)
     progress("tissue", 1, 1)
     with journal:
         # another process may have made it while this one waited
         if not _is_whole(target, slide, key):
+            with timings("tune"):
+                tune(stack, chosen, Path(out))
             encode_regions(slide, tree, chosen, stack, journal, progress, timings)
             features = _collect(slide, tree, tissue, chosen, stack, journal, timings, key)
             cells = JournalCells(journal, len(tree.regions), {stack.cell.spec.id: stack.cell.spec.dim})
@@ -168,7 +174,8 @@ def _refuse_unfit(slide: "Slide", preset: Preset) -> None:
         )
 
 
-def _find_tree(slide: "Slide", preset: Preset, mask: str | Path | None) -> tuple["Tissue", Hierarchy]:
+def find_tree(slide: "Slide", preset: Preset, mask: str | Path | None) -> tuple["Tissue", Hierarchy]:
+    """The tissue of a slide and its tree of regions and patches. Raises HwsiError(NO_TISSUE, MASK_INVALID)."""
     from hwsi.slide import find_tissue, region_focus
 
     tissue = find_tissue(slide, mpp=preset.tissue_mpp, mask=None if mask is None else Path(mask))
@@ -220,13 +227,17 @@ def _collect(
     with timings("slide"), torch.inference_mode():
         centre_mm = tree.centre_mm(tree.regions.xy, tree.regions.size0)
         seen = region
-        if stack.slide.spec.with_tissue:
+        if stack.slide.spec.reads:
+            tissue_only = ~tree.patches.background
+            centre_mm = tree.centre_mm(tree.patches.xy[tissue_only], tree.patches.size0)
+            seen = patch[stack.patch.spec.id][tissue_only]
+        elif stack.slide.spec.with_tissue:
             regions = tree.regions
             columns = summarise_tissue([rings[0] for rings in outlines], regions.tissue, regions.xy, regions.size0)
             seen = np.concatenate([region, columns], 1)
         whole = stack.slide.encode(
             torch.from_numpy(seen)[None].to(stack.device),
-            torch.ones(1, len(region), dtype=torch.bool, device=stack.device),
+            torch.ones(1, len(seen), dtype=torch.bool, device=stack.device),
             torch.from_numpy(centre_mm)[None].to(stack.device),
         )[0]
     return SlideFeatures(
@@ -246,6 +257,7 @@ def _collect(
             "key": key,
             "encoders": stack.identity(),
             "preset": _of_features(preset),
+            **({"batches": stack.batches} if stack.batches else {}),
         },
     )
 

@@ -1,7 +1,8 @@
 """Region after region: patches and cells from the same pixels, into the journal; then their tokens.
 
-- Every region is read once. While the patch encoder is at work, the next regions are read and their cells
-  found in other threads; a few regions are in memory at a time, however large the slide.
+- Every region is read once. While the patch encoders are at work, the next regions are read, their patches resized as
+  the encoders want them and their cells found in other threads; a few regions are in memory at a time, however large
+  the slide.
 - Nothing that is computed may depend on where a run began, or a resumed run would give other bytes: batches
   never cross the border of a region, and region tokens are made from all patches together, at the end.
 
@@ -18,15 +19,19 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hwsi.encoders.base import PatchEncoder
+from hwsi.encoders.pixels import Preparation
 from hwsi.encoders.summaries import cells_dim, summarise_cells
 from hwsi.encoding.cells import find_cells
+from hwsi.encoding.device import precise
 from hwsi.encoding.journal import Journal
 from hwsi.encoding.pixels import Readable, RegionPixels, RegionPlan, plan_regions, read_region
 from hwsi.encoding.progress import Progress
 from hwsi.encoding.stack import Stack
 from hwsi.encoding.timing import Timings
+from hwsi.errors import HwsiError, Reason
 from hwsi.features.slide_features import CellBlock
 from hwsi.hierarchy.tree import Hierarchy
 from hwsi.presets import Preset
@@ -55,18 +60,18 @@ def encode_regions(
             count.add(len(plan.patches), cells)
     count.tell()
     with closing(_ahead(slide, tree, missing, preset, stack, timings)) as ahead:
-        for plan, pixels, found in ahead:
-            images = pixels.result().patches()
-            del pixels  # its memory goes before the next region is read
+        for plan, prepared, found in ahead:
+            images = prepared.result()
+            del prepared  # its memory goes before the next region is read
             with timings("patch"):
-                vectors = _encode_patches(images, preset, stack.patch, stack.device)
-                read = None
-                if stack.region_patch is not None:
-                    read = _encode_patches(images, preset, stack.region_patch, stack.device)
+                made = [
+                    _encode_patches(one, stack.batch_of(encoder, preset), encoder, stack.device, preset)
+                    for encoder, one in zip(stack.patches, images, strict=True)
+                ]
             block = found.result()
             with timings("journal"):
-                journal.put(plan.region, vectors, block, read)
-            count.add(len(images), len(block.cells))
+                journal.put(plan.region, made[0], block, made[1] if len(made) > 1 else None)
+            count.add(len(plan.patches), len(block.cells))
             count.tell()
 
 
@@ -128,13 +133,19 @@ def _ahead(
     preset: Preset,
     stack: Stack,
     timings: Timings,
-) -> Generator[tuple[RegionPlan, Future[RegionPixels], Future[CellBlock]]]:
-    """Regions in order, with their pixels and cells under way a little ahead of the taker."""
+) -> Generator[tuple[RegionPlan, Future[list[Tensor]], Future[CellBlock]]]:
+    """Regions in order, with their patches (one batch for each encoder) and cells under way ahead of the taker."""
     cell_mpp = stack.cell.spec.mpp or preset.read_mpp
 
     def read(plan: RegionPlan) -> RegionPixels:
         with timings("read"):
             return read_region(slide, tree, plan, halo_um=preset.cell_halo_um, cell_mpp=cell_mpp)
+
+    def prepare(pixels: Future[RegionPixels]) -> list[Tensor]:
+        region = pixels.result()
+        with timings("prepare"):
+            images = torch.from_numpy(region.patches())
+            return [_prepared(encoder, images) for encoder in stack.patches]
 
     def segment(pixels: Future[RegionPixels]) -> CellBlock:
         image = pixels.result()
@@ -144,25 +155,38 @@ def _ahead(
     # as many as torch may use, halved: who encodes slides side by side gives each process fewer threads
     workers = max(1, torch.get_num_threads() // 2)
     readers = ThreadPoolExecutor(1, thread_name_prefix="read")
+    preparers = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
     finders = ThreadPoolExecutor(workers, thread_name_prefix="cells")
-    waiting, started = deque(plans), deque[tuple[RegionPlan, Future[RegionPixels], Future[CellBlock]]]()
+    waiting, started = deque(plans), deque[tuple[RegionPlan, Future[list[Tensor]], Future[CellBlock]]]()
     try:
         while waiting or started:
             while waiting and len(started) <= workers:
                 plan = waiting.popleft()
                 pixels = readers.submit(read, plan)
-                started.append((plan, pixels, finders.submit(segment, pixels)))
+                started.append((plan, preparers.submit(prepare, pixels), finders.submit(segment, pixels)))
+                del pixels
             yield started.popleft()
     finally:
-        readers.shutdown(cancel_futures=True)
-        finders.shutdown(cancel_futures=True)
+        for pool in (readers, preparers, finders):
+            pool.shutdown(cancel_futures=True)
 
 
-def _encode_patches(images: NDArray[np.uint8], preset: Preset, encoder: PatchEncoder, device: str) -> Rows:
+def _prepared(encoder: PatchEncoder, images: Tensor) -> Tensor:
+    """Patches (n, H, H, 3) at the size that an encoder sees, if it says how they get there."""
+    preparation = getattr(encoder, "preparation", None)
+    return preparation.resized(images) if isinstance(preparation, Preparation) else images
+
+
+def _encode_patches(images: Tensor, batch: int, encoder: PatchEncoder, device: str, preset: Preset) -> Rows:
     """Features (n, D) of the patches (n, H, W, 3) of one region."""
     made = []
-    with torch.inference_mode():
-        for start in range(0, len(images), preset.patch_batch):
-            batch = torch.from_numpy(images[start : start + preset.patch_batch]).to(device)
-            made.append(encoder.encode(batch).float().cpu().numpy())
+    try:
+        with torch.inference_mode(), precise(preset, device):
+            for start in range(0, len(images), batch):
+                part = images[start : start + batch].to(device)
+                made.append(encoder.encode(part).float().cpu().numpy())
+    except torch.OutOfMemoryError as error:
+        what = f"{batch} patches at once do not fit into the memory of {device} with {encoder.spec.id}"
+        todo = "write a smaller patch_batch into a copy of the preset"
+        raise HwsiError(Reason.OPTION_INVALID, what, todo) from error
     return np.concatenate(made)

@@ -1,20 +1,21 @@
 """The encoders that read a slide: which a preset asks for, whether they fit together, and what tells them apart.
 
 - A region encoder may have been made for vectors of another patch encoder than the one that the language model sees
-  (``EncoderSpec.reads``): then both encode the same pixels.
+  (``EncoderSpec.reads``): then both encode the same pixels. A slide encoder that reads patches reads the latter's.
 - All weights are looked for before any is loaded, so that what is missing is said at once, and all of it.
 - That widths agree is tried out, on one region of zeros: cards do not say what an encoder takes.
 """
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hwsi.encoders import registry
 from hwsi.encoders.base import CellEncoder, CellFusion, PatchEncoder, RegionEncoder, SlideEncoder
 from hwsi.encoders.locate import LIST, find, locate, variable
 from hwsi.encoders.registry import EncoderSpec
+from hwsi.encoding.device import choose_device
 from hwsi.errors import HwsiError, Reason
 from hwsi.presets import Preset
 
@@ -32,6 +33,8 @@ class Stack:
         device: where they compute.
         region_patch: patch encoder whose vectors the region encoder reads, where it is not ``patch``.
         fusion: makes one vector of the cells of a patch, for a model that does not.
+        batches: encoder id -> what was measured of it: ``batch``, ``channels_last``, ``images_per_s``
+            (``hwsi.encoding.tuning``).
     """
 
     cell: CellEncoder
@@ -42,11 +45,18 @@ class Stack:
     device: str = "cpu"
     region_patch: PatchEncoder | None = None
     fusion: CellFusion | None = None
+    batches: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def patches(self) -> tuple[PatchEncoder, ...]:
         """The patch encoders, the language model's first; the region encoder reads the vectors of the last."""
         return (self.patch,) if self.region_patch is None else (self.patch, self.region_patch)
+
+    def batch_of(self, encoder: PatchEncoder, preset: Preset) -> int:
+        """How many patches an encoder takes at once."""
+        if preset.patch_batch != "measured":
+            return preset.patch_batch
+        return int(self.batches[encoder.spec.id]["batch"]) if encoder.spec.id in self.batches else 1
 
     def identity(self) -> dict[str, dict[str, Any]]:
         """Encoder id -> what tells it apart: scale, revision, digest of the weights, width, licence."""
@@ -88,6 +98,11 @@ class Stack:
         if wanted not in ("", read.id):
             what = f"{self.region.spec.id} reads vectors of {wanted}, not of {read.id}"
             raise HwsiError(Reason.OPTION_INVALID, what, f"encode the patches by {wanted}, too")
+        wanted, side = self.slide.spec.reads, self.slide.spec.input_px
+        if wanted not in ("", self.patch.spec.id) or side not in (None, preset.patch_px):
+            what = f"{self.slide.spec.id} reads patches of {wanted}" + (f" of {side} px" if side else "")
+            what += f", not of {self.patch.spec.id} of {preset.patch_px} px"
+            raise HwsiError(Reason.OPTION_INVALID, what, f"write patch: {wanted} and that size into the preset")
         self._try(preset)
 
     def _try(self, preset: Preset) -> None:
@@ -104,6 +119,8 @@ class Stack:
         patches = torch.zeros(1, side * side, width, device=self.device)
         there = torch.ones(1, side * side, dtype=torch.bool, device=self.device)
         tokens = _tried(region.spec, width, lambda: region.encode(patches, there, places))[:, None]
+        if slide.spec.reads:
+            tokens = tokens.new_zeros(1, 1, self.patch.spec.dim)
         width = tokens.shape[-1]
         if slide.spec.with_tissue:
             tokens = torch.cat([tokens, tokens.new_zeros(1, 1, TISSUE_DIM)], -1)
@@ -123,7 +140,7 @@ def _tried(spec: EncoderSpec, width: int, encode: "Callable[[], Tensor]") -> "Te
     except (RuntimeError, IndexError) as error:
         what = f"{spec.id} does not read vectors of {width} numbers of the scale below: {str(error).splitlines()[0]}"
         raise HwsiError(Reason.OPTION_INVALID, what, "choose encoders that fit one another") from error
-    if made.shape != (1, spec.dim):
+    if made.shape != (1, spec.dim or width):
         what = f"{spec.id} makes {made.shape[-1]} numbers of vectors of {width}, where its card says {spec.dim}"
         raise HwsiError(Reason.OPTION_INVALID, what, "choose encoders that fit one another")
     return made
@@ -148,7 +165,7 @@ class Chosen:
 
 
 def choose(preset: Preset) -> Chosen:
-    """What a preset asks for; nothing is loaded.
+    """What a preset asks for, with the widths that means have in it; nothing is loaded.
 
     Raises:
         HwsiError: ENCODER_UNKNOWN; OPTION_INVALID for an encoder of another scale.
@@ -166,11 +183,19 @@ def choose(preset: Preset) -> Chosen:
                 f"preset {preset.name} takes {spec.id} for the scale {scale}, but it encodes a {spec.scale}",
                 "correct the preset",
             )
+    # a mean is as wide as what it reads
+    region = region if region.dim else replace(region, dim=(extra or patch).dim)
+    slide = slide if slide.dim else replace(slide, dim=region.dim)
     return Chosen(cell, patch, region, slide, extra, fusion)
 
 
-def load_stack(preset: Preset, device: str = "cpu") -> Stack:
+def load_stack(preset: Preset, device: str = "auto", *, trust_remote_code: bool = False) -> Stack:
     """The encoders that a preset names, with the weights that are on this machine.
+
+    Args:
+        preset: which encoders.
+        device: where they compute, see :func:`hwsi.encoding.device.choose_device`.
+        trust_remote_code: the caller has read the code that encoders of the preset bring (TITAN, PRISM).
 
     Raises:
         HwsiError: ENCODER_UNKNOWN, WEIGHTS_MISSING (names all that are missing), WEIGHTS_MISMATCH, EXTRA_MISSING,
@@ -178,16 +203,21 @@ def load_stack(preset: Preset, device: str = "cpu") -> Stack:
     """
     chosen = choose(preset)
     _refuse_missing(preset, chosen)
+    at = choose_device(device, small=all(spec.weights or not spec.has_weights for spec in chosen.all))
     digests = {spec.id: spec.weights_sha256() for spec in chosen.all}
+
+    def build(spec: EncoderSpec | None) -> Any:
+        return None if spec is None else spec.build(at, trust_remote_code=trust_remote_code)
+
     stack = Stack(
-        cell=chosen.cell.build(device),
-        patch=chosen.patch.build(device),
-        region=chosen.region.build(device),
-        slide=chosen.slide.build(device),
+        cell=build(chosen.cell),
+        patch=build(chosen.patch),
+        region=build(chosen.region),
+        slide=build(chosen.slide),
         weights_sha256=digests,
-        device=device,
-        region_patch=None if chosen.region_patch is None else chosen.region_patch.build(device),
-        fusion=None if chosen.fusion is None else chosen.fusion.build(device),
+        device=at,
+        region_patch=build(chosen.region_patch),
+        fusion=build(chosen.fusion),
     )
     stack.check(preset)
     return stack
@@ -209,4 +239,5 @@ def _refuse_missing(preset: Preset, chosen: Chosen) -> None:
 
 def _source(spec: EncoderSpec) -> str:
     place = spec.hub if spec.hub.startswith("http") else f"https://huggingface.co/{spec.hub}"
-    return f"{spec.id}: {spec.hub_file} from {place}" + (" (ask for access there first)" if spec.gated else "")
+    ask = "; ask for access there first" if spec.gated else ""
+    return f"{spec.id}: {spec.hub_file} from {place} (licence {spec.licence}{ask})"

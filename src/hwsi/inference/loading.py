@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import torch
 
+from hwsi.encoding.device import choose_device
 from hwsi.errors import HwsiError, Reason
 from hwsi.model import zoo
 from hwsi.model.checkpoint import load
@@ -18,12 +19,16 @@ Model = HwsiForConditionalGeneration | HwsiResampleForConditionalGeneration
 
 
 @lru_cache(maxsize=2)
-def load_model(preset: str) -> tuple[Model, HwsiProcessor | HwsiResampleProcessor, str]:
+def load_model(preset: str, device: str = "auto") -> tuple[Model, HwsiProcessor | HwsiResampleProcessor, str]:
     """Model, processor and digest of the weights of a preset; loaded once, however many slides are studied.
 
-    Errors: preset_unknown, option_invalid (a wrong preset file), weights_missing, weights_mismatch.
+    Args:
+        preset: its name or file. device: of torch, or ``auto``, see :func:`hwsi.encoding.device.choose_device`.
+
+    Errors: preset_unknown, option_invalid (a wrong preset file, no such device), weights_missing, weights_mismatch.
     """
     chosen = load_preset(preset)
+    where = choose_device(device, small=chosen.language_model == "nano")
     card = zoo.get(chosen.language_model)
     if card is not None and card.task == "language":
         lacking = "" if zoo.find(card) else ", nor is it on this machine"
@@ -34,7 +39,7 @@ def load_model(preset: str) -> tuple[Model, HwsiProcessor | HwsiResampleProcesso
             "hwsi.model.from_language_model) and name its folder as language_model in a copy of the preset",
         )
     model, processor = load(card.hub or card.id if card is not None else chosen.language_model)
-    return model, processor, weights_sha256(model)
+    return model.to(where), processor, weights_sha256(model)
 
 
 def weights_sha256(model: Model) -> str:

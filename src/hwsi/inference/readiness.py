@@ -1,7 +1,8 @@
 """Whether a preset can run on this machine: looked at before a long run, in a few seconds.
 
-- Weights are looked for, never loaded: whether they fit is told when they are.
-- torch is imported only where there is a driver to ask; it takes longer than all else together.
+- Of weights that are here, names and shapes of the tensors are read, not their numbers: a file that is cut, or of
+  another model, is told now.
+- torch is imported only for such weights, or where there is a driver to ask; it takes longer than all else together.
 - The network is tried once, for two seconds at most, and only if something has to be fetched.
 - What a run cannot do without fails; what only limits is a note. A preset whose language model has not been trained on
   slides is there to encode with, so it can run and answers nothing.
@@ -38,6 +39,8 @@ _LEAST_DISK_GB = 1.0
 _LEAST_PYTHON = (3, 11)
 _PROCESS_GB = 1.0  # Python, torch and the embedded encoders
 _COPIES = 3  # of a region's pixels: as read, at the patches' resolution, the cells' maps
+
+_LACKING = "its weights are not on this machine"
 
 _EXTRAS = {"instanseg": ("instanseg", "pip install 'hwsi[instanseg]'")}
 """Encoder id -> module that it needs beyond the package's own, and how to get it."""
@@ -76,10 +79,11 @@ def check(preset: Preset, out: Path) -> Readiness:
     Raises:
         HwsiError: ENCODER_UNKNOWN, OPTION_INVALID for a preset that names what there is not.
     """
-    specs = {spec.id: spec for spec in (*choose(preset).all, registry.get(preset.encoders.text))}
+    text = (registry.get(preset.encoders.text),) if preset.encoders.text else ()
+    specs = {spec.id: spec for spec in (*choose(preset).all, *text)}
     weights = {encoder: _weights(spec) for encoder, spec in specs.items()}
     model = _language_model(preset)
-    missing = [spec for encoder, spec in specs.items() if weights[encoder].state != "ok"]
+    missing = [spec for encoder, spec in specs.items() if weights[encoder].what.endswith(_LACKING)]
     card = zoo.get(preset.language_model) if model.state == "fail" else None
     checks = (
         _python(),
@@ -90,6 +94,8 @@ def check(preset: Preset, out: Path) -> Readiness:
         _memory(preset),
         _gpu(list(specs.values())),
         *weights.values(),
+        *_missing(missing),
+        *_beside(list(specs.values())),
         model,
         *_access(missing, card),
         *_remote_code(list(specs.values())),
@@ -224,12 +230,48 @@ def _weights(spec: EncoderSpec) -> Check:
     except HwsiError as error:
         return Check(name, "fail", error.what, error.todo)
     if found is not None:
-        return Check(name, "ok", f"{found.file} ({found.source}; {spec.licence})")
+        what = f"{found.file} ({found.source}; {spec.licence})"
+        if spec.weights is not None or spec.remote_code or not _importable(spec):
+            return Check(name, "ok", what)
+        try:
+            spec.check()
+        except HwsiError as error:
+            return Check(name, "fail", error.what, error.todo)
+        return Check(name, "ok", f"{what}, its tensors fit")
     if spec.weights is not None:
-        return Check(name, "fail", "the package holds no weights of it", "install a release of hwsi that holds them")
+        return Check(name, "fail", "the package holds no weights of it", how_to_get(spec))
     if spec.scale == "text":
-        return Check(name, "note", "is not on this machine; encoding and asking do without", how_to_get(spec))
-    return Check(name, "fail", "its weights are not on this machine", how_to_get(spec))
+        return Check(name, "note", f"encoding and asking do without; {_LACKING}", how_to_get(spec))
+    return Check(name, "fail", _LACKING, how_to_get(spec))
+
+
+def _importable(spec: EncoderSpec) -> bool:
+    module, _ = _EXTRAS.get(spec.id, ("torch", ""))
+    return find_spec(module) is not None
+
+
+def _missing(specs: list[EncoderSpec]) -> Iterator[Check]:
+    """All that has to be fetched in one line, with what it may be used for: before anything is downloaded."""
+    if specs:
+        what = ", ".join(f"{s.id} ({s.licence}{', ask for access first' if s.gated else ''})" for s in specs)
+        never = [spec.id for spec in specs if not spec.commercial]
+        what += f"; not for commercial use: {', '.join(never)}" if never else ""
+        yield Check("to fetch", "note", what, "read the licences; the lines above say from where, and where to put it")
+
+
+def _beside(specs: list[EncoderSpec]) -> Iterator[Check]:
+    """Files without which weights that are here are of no use."""
+    for spec in specs:
+        with suppress(HwsiError):  # told above
+            name, place = spec.beside
+            found = find(spec) if name else None
+            if found is not None and isinstance(found.file, Path):
+                folder = found.file.parent
+                if any((folder / other).is_file() for other in (name, "tokenizer.json")):
+                    yield Check(f"tokenizer {spec.id}", "ok", str(folder))
+                else:
+                    todo = f"put {name} of {place} there"
+                    yield Check(f"tokenizer {spec.id}", "note", f"no {name} in {folder}: it reads no texts", todo)
 
 
 def _language_model(preset: Preset) -> Check:
@@ -295,11 +337,10 @@ def _answers(host: str, port: int) -> bool:
 
 
 def _remote_code(specs: list[EncoderSpec]) -> Iterator[Check]:
-    needing = [spec for spec in specs if spec.builder.startswith("hwsi.encoders.slide_hub:")]
+    needing = [spec for spec in specs if spec.remote_code]
     for spec in needing:
-        what = f"{spec.id} runs code of {spec.hub}, which a preset does not trust"
-        todo = f"read it and call {spec.builder.replace(':', '.')}(file, trust_remote_code=True) in Python"
-        yield Check("remote code", "fail", what, todo)
+        what = f"{spec.id} runs code of {spec.hub}, which is not trusted by itself"
+        yield Check("remote code", "note", what, "read it, and encode with --trust-remote-code")
     if not needing:
         yield Check("remote code", "ok", "no model of this preset runs code of others")
 

@@ -47,6 +47,7 @@ def study(
     features: str | Path | None = None,
     mpp: float | None = None,
     mask: str | Path | None = None,
+    device: str = "auto",
     progress: Progress | None = None,
 ) -> StudiedSlide:
     """Encode a slide, or take what was encoded before, and get ready to be asked.
@@ -58,25 +59,27 @@ def study(
         features: a feature file of this slide, instead of encoding it.
         mpp: microns per pixel of level 0, where the file does not say.
         mask: the user's own tissue mask, an image or GeoJSON.
+        device: where encoders and model compute: ``cpu``, ``cuda``, ``cuda:1``, or ``auto``: a GPU where there is one,
+            but not for the embedded preset.
         progress: called with (stage, done, total).
 
     Errors: of opening, encoding and reading (``hwsi.errors``); weights_missing; features_mismatch.
     """
     if isinstance(slide, SlideFeatures):
-        return _session(load_model(preset), slide)
+        return _session(load_model(preset, device), slide)
     from hwsi.encoding import encode_slide, encode_to_file
     from hwsi.slide import Slide, open_slide
 
     opened = slide if isinstance(slide, Slide) else open_slide(slide, mpp=mpp)
     try:
         # a slide that cannot be opened is told at once, weights that are missing before the long work
-        loaded = load_model(preset)
+        loaded = load_model(preset, device)
         if features is None and out is not None:
-            features = encode_to_file(opened, out, preset=preset, mask=mask, progress=progress)
+            features = encode_to_file(opened, out, preset=preset, mask=mask, device=device, progress=progress)
         if features is not None:
             made = _features_of(opened, features)
         else:
-            made = encode_slide(opened, preset=preset, mask=mask, progress=progress)
+            made = encode_slide(opened, preset=preset, mask=mask, device=device, progress=progress)
         path = "" if features is None else str(features)
         return _session(loaded, made, slide=opened, features_path=path)
     except BaseException:

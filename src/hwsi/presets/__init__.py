@@ -5,7 +5,7 @@
 """
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import (
@@ -26,7 +26,8 @@ _HERE = Path(__file__).parent
 class EncoderIds(BaseModel):
     """Which encoder of the registry reads each scale.
 
-    ``fusion`` makes one vector of the cells of a patch, for a model that does not do so itself; empty for none.
+    ``text`` is for search by words, empty for none. ``fusion`` makes one vector of the cells of a patch, for a model
+    that does not do so itself; empty for none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,7 +36,7 @@ class EncoderIds(BaseModel):
     patch: str
     region: str
     slide: str
-    text: str
+    text: str = ""
     fusion: str = ""
 
 
@@ -54,7 +55,9 @@ class Preset(BaseModel):
         kept_patches: patches of a region that get tokens of their own in a prompt.
         cell_halo_um: rim read around a region, so that cells on its border are whole.
         patch_batch, region_batch: how many are encoded at once. They change features in the last digits, so
-            they belong to the preset and not to the call.
+            they belong to the preset and not to the call. A ``patch_batch`` of ``measured`` is what is fastest on the
+            device that begins a job folder, and all of that folder is made with it (``hwsi.encoding.tuning``).
+        precision: of the patch encoders; ``int8`` on CPUs and ``bfloat16`` on GPUs are faster and not quite the same.
         language_model: what answers: ``nano`` (the embedded model), a name that :mod:`hwsi.model.zoo` knows, or the
             folder of a trained model.
         as_released: regions and patches are chosen as the release's scripts choose them, to compare with it
@@ -74,8 +77,9 @@ class Preset(BaseModel):
     min_tissue: float = Field(ge=0, le=1)
     kept_patches: PositiveInt
     cell_halo_um: float = Field(ge=0)
-    patch_batch: PositiveInt
+    patch_batch: PositiveInt | Literal["measured"]
     region_batch: PositiveInt
+    precision: Literal["float32", "bfloat16", "int8"] = "float32"
     language_model: str = Field(default="nano", min_length=1)
     as_released: bool = False
 
