@@ -8,6 +8,8 @@
 - FLOPs are those of products, convolutions and attention (two for a multiply-add); preparing pixels, norms and
   activations count as time only. Cells: the network, without cutting its maps into nuclei.
 - Batch size and layout are chosen by measurement (hwsi/encoders/throughput.py).
+- HIPT's ViT-4K cannot reach what ViTs for patches do: with heads of 32 numbers a fifth of its FLOPs are attention, of
+  which the exponentials, which count for nothing here, take as long as the products.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""``hwsi bench``: measure a model on slides with known truth."""
+"""``hwsi bench``: measure a model, or what its parts are worth, on slides with known truth."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,9 +8,17 @@ import typer
 from hwsi.cli.console import bars, out, print_json
 from hwsi.cli.options import JsonOpt
 
-app = typer.Typer(help="Measure a model on slides with known truth.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Measure a model on slides with known truth.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
-_BENCHMARKS = {"phantom": "closed questions on synthetic slides made on the spot, with blind and swapped controls"}
+_BENCHMARKS = {
+    "phantom": "closed questions on synthetic slides made on the spot, with blind and swapped controls",
+    "phantom2": "second edition: what no single scale decides, pairs, premises, and shifts one axis at a time",
+}
+_ABLATIONS = ("phantom",)
 
 
 @app.command("list")
@@ -24,21 +32,75 @@ def list_() -> None:
 def run(
     name: Annotated[str, typer.Argument(help="Which benchmark; see hwsi bench list.")],
     model: Annotated[str, typer.Option("--model", help="Preset of the model.")] = "nano",
-    slides: Annotated[int, typer.Option("--slides", min=1, help="How many slides.")] = 40,
+    slides: Annotated[int | None, typer.Option("--slides", min=1, help="How many slides (40; phantom2: 120).")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Which slides.")] = 0,
     output: Annotated[Path | None, typer.Option("--out", help="Folder for the slides and records.")] = None,
     json: JsonOpt = False,
 ) -> None:
     """Run a benchmark and print its table."""
+    from tempfile import TemporaryDirectory
+
     from hwsi.errors import HwsiError, Reason
 
     if name not in _BENCHMARKS:
         raise HwsiError(Reason.OPTION_INVALID, f"no benchmark {name!r}", f"choose one of: {', '.join(_BENCHMARKS)}")
-    from hwsi.benchmarks import phantom
+    from hwsi.benchmarks import phantom, phantom_second
 
-    with bars(quiet=json) as progress:
-        result = phantom.run(model=model, slides=slides, seed=seed, out=output, progress=progress)
+    result: phantom.Result | phantom_second.Result
+    with bars(quiet=json) as progress, TemporaryDirectory(prefix="hwsi-bench-") as folder:
+        if name == "phantom":
+            result = phantom.run(model=model, slides=slides or 40, seed=seed, out=output, progress=progress)
+        else:
+            count, where = slides or 120, output or Path(folder)
+            result = phantom_second.run(
+                model=model, slides=count, shifted=max(1, count // 5), seed=seed, out=where, progress=progress
+            )
     if json:
         print_json(result.to_dict())
     else:
         out().print(result.table())
+
+
+@app.command("ablate")
+def ablate(
+    name: Annotated[str, typer.Argument(help="On which benchmark: phantom.")],
+    output: Annotated[Path, typer.Option("--out", help="Folder of slides, features, runs and the table.")],
+    slides: Annotated[int, typer.Option("--slides", min=24, help="How many slides, drawn and encoded once.")] = 240,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of every run.")] = 400,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of every variant.")] = 3,
+    device: Annotated[str, typer.Option("--device", help="Where runs are trained: cpu or cuda.")] = "cpu",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that draw and encode.")] = 1,
+    json: JsonOpt = False,
+) -> None:
+    """Train the same small budget with and without each scale and loss; goes on where it stopped."""
+    from dataclasses import replace
+    from functools import partial
+
+    from hwsi.errors import HwsiError, Reason
+
+    if name not in _ABLATIONS:
+        raise HwsiError(Reason.OPTION_INVALID, f"no ablation on {name!r}", f"choose one of: {', '.join(_ABLATIONS)}")
+    from hwsi.benchmarks.ablate import Budget
+    from hwsi.benchmarks.ablate import run as run_ablation
+    from hwsi.training.nano.regenerate import regenerate_cohort
+
+    job = output / "job"
+    with bars(quiet=json) as progress:
+        for split, count in (("train", slides), ("test", max(slides // 4, 1))):
+            say = partial(progress, f"{split} slides")
+            regenerate_cohort(output / split, job, count, 0, split=split, edition=2, workers=workers, progress=say)
+        budget = replace(Budget(), steps=steps)
+        found = run_ablation(
+            output,
+            cohort=output / "train",
+            test=output / "test",
+            features=job,
+            budget=budget,
+            seeds=seeds,
+            device=device,
+            say=progress,
+        )
+    if json:
+        print_json(found)
+    else:
+        out().print((output / "ablation.md").read_text(encoding="utf-8"), markup=False)

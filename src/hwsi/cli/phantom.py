@@ -48,12 +48,31 @@ def cohort(
         str, typer.Option("--split", help="train, val, test, demo or gate: they share no slide.")
     ] = "train",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
+    edition: Annotated[int, typer.Option("--edition", min=1, max=2, help="Of the benchmark that it is for.")] = 1,
+    features_only: Annotated[
+        Path | None,
+        typer.Option("--features-only", metavar="JOB", help="Encode each slide into this job and delete its pixels."),
+    ] = None,
 ) -> None:
     """Write a cohort of slides with their truth and a manifest."""
-    from hwsi.phantom.cohort import write_cohort
-
     with bars() as progress:
-        plans = write_cohort(
-            folder, slides, seed, split=split, workers=workers, progress=lambda done, n: progress("slides", done, n)
-        )
-    out().print(f"{folder}: {len(plans)} slides", markup=False)
+
+        def say(done: int, n: int) -> None:
+            progress("slides", done, n)
+
+        if features_only is not None:
+            from hwsi.training.nano.regenerate import regenerate_cohort
+
+            seconds = regenerate_cohort(
+                folder, features_only, slides, seed, split=split, edition=edition, workers=workers, progress=say
+            )
+        elif edition == 2:
+            from hwsi.phantom.second.cohort import write_second
+
+            write_second(folder, slides, seed, split=split, workers=workers, progress=say)
+        else:
+            from hwsi.phantom.cohort import write_cohort
+
+            write_cohort(folder, slides, seed, split=split, workers=workers, progress=say)
+    spent = f", {seconds:.1f} s of a process for each made" if features_only and seconds == seconds else ""
+    out().print(f"{folder}: {slides} slides{spent}", markup=False)

@@ -35,6 +35,7 @@ from hwsi.phantom.wordings import NEVER_REASONS
 
 if TYPE_CHECKING:
     from hwsi.phantom.develop import Look
+    from hwsi.phantom.second.change import Change
 
 MPP = 0.5
 MANIFEST = "manifest.csv"
@@ -134,13 +135,16 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def write_phantom(path: str | Path, spec: Spec, *, look: "Look | None" = None, held_out: bool = True) -> Truth:
+def write_phantom(
+    path: str | Path, spec: Spec, *, look: "Look | None" = None, held_out: bool = True, change: "Change | None" = None
+) -> Truth:
     """Draw, paint, measure and write one slide with its truth.
 
     Args:
         path: ``NAME.svs`` or ``NAME.tiff``; ``NAME.truth.json``, ``.patches.npz`` and ``.cells.npz`` come beside it.
         look: stain and scanner; None draws them from the seed.
         held_out: whether wordings that training never sees may be used.
+        change: what the second edition does to the drawing; the truth is measured after it.
 
     Raises:
         HwsiError: option_invalid for another suffix, output_unwritable, disk_full. Nothing half-written stays.
@@ -161,8 +165,14 @@ def write_phantom(path: str | Path, spec: Spec, *, look: "Look | None" = None, h
         raise _unwritable(path, error) from None
     try:
         drawing = draw(spec)
+        if change is not None:
+            drawing = change.before(drawing, spec.seed)
         image = paint(drawing, spec, look)
+        if change is not None:
+            drawing, image = change.after(drawing, image)
         truth = make_truth(path.stem, spec, drawing, measure(drawing, spec), held_out=held_out)
+        if change is not None:
+            truth.record.update(change=change.to_dict(), second=change.measure(drawing))
         write_slide(folder / path.name, image, mpp=MPP, quality=look.jpeg_quality, description=path.stem)
         _write_npz(folder / f"{path.stem}.patches.npz", truth.patches)
         _write_npz(folder / f"{path.stem}.cells.npz", truth.cells)
@@ -208,16 +218,21 @@ def _write_npz(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue(), zipfile.ZIP_DEFLATED)
 
 
-def is_whole(path: Path, spec: Spec) -> bool:
-    """Whether the slide at ``path`` is there with all its files, their bytes as its truth says, for this request."""
+def is_whole(path: Path, spec: Spec, change: "Change | None" = None, *, pixels: bool = True) -> bool:
+    """Whether the slide at ``path`` is there with all its files, their bytes as its truth says, for this request.
+
+    Without ``pixels`` the slide itself may be gone: features and truth are kept, pixels are not.
+    """
     try:
         record = load_truth(path)
     except HwsiError:
         return False
     files = record.get("files", {})
-    if record.get("spec") != _plain(spec.to_dict()) or path.name not in files:
+    asked = {"spec": _plain(spec.to_dict()), "change": None if change is None else change.to_dict()}
+    if any(record.get(name) != value for name, value in asked.items()) or path.name not in files:
         return False
-    return all((path.parent / name).is_file() and _sha(path.parent / name) == sha for name, sha in files.items())
+    needed = {name: sha for name, sha in files.items() if pixels or name != path.name}
+    return all((path.parent / name).is_file() and _sha(path.parent / name) == sha for name, sha in needed.items())
 
 
 def _write_one(folder: Path, plan: Plan, held_out: bool) -> str:

@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 FEATURES = ("mean colour", "tissue fraction", "file size", "nuclei", "thumbnail")
 _THUMBNAIL_PX = 24
 _FOLDS = 5
-_LEAST = 5  # slides of a class, or it is not tested
+LEAST = 5  # slides of a class, or it is not tested
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def gate_slides(folder: Path) -> list[Result]:
             if target == "malignancy" and len({t["diagnosis"] for t in truths if t["organ"] == organ}) == 2:
                 continue  # the same as the diagnosis
             ours = [i for i, t in enumerate(truths) if t["organ"] == organ and labels[i]]
-            kept = {c for c in set(labels) if sum(labels[i] == c for i in ours) >= _LEAST}
+            kept = {c for c in set(labels) if sum(labels[i] == c for i in ours) >= LEAST}
             ours = [i for i in ours if labels[i] in kept]
             if len(kept) < 2:
                 continue
@@ -171,10 +171,10 @@ def gate_text(folder: Path) -> list[Result]:
     for (kind, _), questions in groups.items():
         answers = [q["answer"] for q in questions]
         y = np.unique(answers, return_inverse=True)[1].astype(np.int64)
-        if np.bincount(y).min() < _LEAST:
+        if np.bincount(y).min() < LEAST:
             continue
         patients = [patient_of[slide_of(q)] for q in questions]
-        guess = predict_across(_words(questions), y, patients, nearest=False)
+        guess = predict_across(bag_of_words(questions), y, patients, nearest=False)
         by_kind[kind].append((*balanced(y, guess), len(questions)))
     results = []
     for kind, parts in sorted(by_kind.items()):
@@ -186,7 +186,7 @@ def gate_text(folder: Path) -> list[Result]:
     return results
 
 
-def _words(questions: Sequence[Question]) -> Array:
+def bag_of_words(questions: Sequence[Question]) -> Array:
     """Bag of words of the question, and the order of its choices: (n, d)."""
     vocabulary = sorted({w for q in questions for w in q["question"].split()})
     choices = sorted({c for q in questions for c in q["choices"]})

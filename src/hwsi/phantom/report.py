@@ -28,7 +28,7 @@ _TUBULES = ("more than 75 %", "10 to 75 %", "less than 10 %")
 _EXTENTS = ("less than a third", "about half", "more than two thirds")
 
 # attribute -> paraphrases; {v} is the value's word, and "no"/"yes" wordings are pools of their own
-_FACTS: dict[str, tuple[str, ...]] = {
+FACTS: dict[str, tuple[str, ...]] = {
     "specimen": ("{organ} specimen with {v}.", "{organ} tissue with {v}.", "This {lower} specimen shows {v}."),
     "organ": ("{organ} specimen.", "{organ} tissue.", "This is a {lower} specimen."),
     "diagnosis": ("The diagnosis is {v}.", "The tissue shows {v}.", "This is {v}."),
@@ -88,8 +88,8 @@ _FACTS: dict[str, tuple[str, ...]] = {
         "Part of the tissue is covered by {v}.",
     ),
 }
-_NO_ARTEFACT = ("No artefact covers the tissue.", "The tissue is free of artefacts.", "There is no artefact.")
-_CAPTIONS = ("{organ} tissue with {v}.", "A {lower} specimen that shows {v}.", "{v} in {lower} tissue.")
+NO_ARTEFACT = ("No artefact covers the tissue.", "The tissue is free of artefacts.", "There is no artefact.")
+CAPTIONS = ("{organ} tissue with {v}.", "A {lower} specimen that shows {v}.", "{v} in {lower} tissue.")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Unit:
         }
 
 
-def _facts(spec: Spec, slide: dict[str, Any]) -> list[tuple[str, str]]:
+def slide_facts(spec: Spec, slide: dict[str, Any]) -> list[tuple[str, str]]:
     """(attribute, word of its value), in the order of a report; unclear ones are left out."""
     facts: list[tuple[str, str]] = []
 
@@ -222,16 +222,16 @@ def write_report(spec: Spec, measured: Measured) -> tuple[str, list[Unit], str]:
     """Report, its clauses and the caption. Regions are cited as ``{R:row,col}``."""
     rng = np.random.default_rng([spec.seed, 41])
     names = {"organ": spec.organ.capitalize(), "lower": spec.organ}
-    wording = {name: int(rng.integers(len(pool))) for name, pool in _FACTS.items()}
-    clean, caption_wording = (int(rng.integers(len(pool))) for pool in (_NO_ARTEFACT, _CAPTIONS))
+    wording = {name: int(rng.integers(len(pool))) for name, pool in FACTS.items()}
+    clean, caption_wording = (int(rng.integers(len(pool))) for pool in (NO_ARTEFACT, CAPTIONS))
     units = []
-    for attribute, value in _facts(spec, measured.slide):
-        text = _FACTS[attribute][wording[attribute]].format(v=value, **names)
+    for attribute, value in slide_facts(spec, measured.slide):
+        text = FACTS[attribute][wording[attribute]].format(v=value, **names)
         units.append(Unit(text[0].upper() + text[1:], attribute))
     sentences = [u.text for u in units]
     told = sorted((r for r in measured.regions if r.tissue >= 0.05), key=lambda r: (-r.tissue, r.grid))
     if not measured.slide["artefacts"]:
-        units.append(Unit(_NO_ARTEFACT[clean], "artefacts"))
+        units.append(Unit(NO_ARTEFACT[clean], "artefacts"))
         sentences.append(units[-1].text)
     chosen: list[Region] = []
     words = sum(len(s.split()) for s in sentences)
@@ -254,7 +254,7 @@ def _caption(spec: Spec, measured: Measured, wording: int, names: dict[str, str]
         value += f" of grade {slide['grade']}"
     if slide["necrosis"]:
         value += " with necrosis"
-    text = _CAPTIONS[wording].format(v=value, **names)
+    text = CAPTIONS[wording].format(v=value, **names)
     return text[0].upper() + text[1:]
 
 

@@ -25,12 +25,12 @@ from hwsi.phantom.truth import grade_of
 SPLITS = ("train", "val", "test", "demo", "gate")
 SIDES_UM = (1280, 2304)
 _TWINS = 0.1  # of the slides are followed by a twin
-_TRIPLES = {g: [t for t in product((1, 2, 3), repeat=3) if grade_of(*t) == g] for g in (1, 2, 3)}
+TRIPLES = {g: [t for t in product((1, 2, 3), repeat=3) if grade_of(*t) == g] for g in (1, 2, 3)}
 _EXTENTS = ((0.16, 0.29), (0.40, 0.58), (0.74, 0.86))
 # crowded benign look-alikes hold more nuclei per mm2 than cancers do: less of them keeps the count of nuclei silent
 _LOOK_ALIKE = {"benign breast tissue": 0.25, "benign prostatic tissue": 0.3}
-_PLASMA = ((0.08, 0.28), (0.72, 0.92))
-_DECKS: dict[str, Sequence[Any]] = {
+PLASMA = ((0.08, 0.28), (0.72, 0.92))
+DECKS: dict[str, Sequence[Any]] = {
     "by_grade": (0, 1, 2, 3),  # 0: scores uniform
     "tubules": (1, 2, 3),
     "pleomorphism": (1, 2, 3),
@@ -79,7 +79,7 @@ def slide_seed(split: str, seed: int, index: int) -> int:
     return int.from_bytes(digest, "big") << 3 | SPLITS.index(split)
 
 
-class _Decks:
+class Decks:
     """Shuffled decks: every value of an attribute comes equally often within a diagnosis."""
 
     def __init__(self, *key: int) -> None:
@@ -88,6 +88,7 @@ class _Decks:
         self._rngs: dict[tuple[str, str], np.random.Generator] = {}
 
     def draw(self, owner: str, name: str, values: Sequence[Any]) -> Any:
+        """The next card of the owner's deck of this name."""
         deck = self._left[owner, name]
         if not deck:
             if (owner, name) not in self._rngs:
@@ -107,19 +108,19 @@ def draw_plans(n: int, seed: int, split: str, sides_um: tuple[int, int] = SIDES_
         sides_um: smallest and largest side of a slide, whatever is on it.
     """
     slide_seed(split, seed, 0)
-    decks = _Decks(seed, SPLITS.index(split))
+    decks = Decks(seed, SPLITS.index(split))
     plans: list[Plan] = []
     while len(plans) < n:
         plans += _next(len(plans), seed, split, decks, sides_um)
     return plans[:n]
 
 
-def _next(index: int, seed: int, split: str, decks: _Decks, sides_um: tuple[int, int]) -> list[Plan]:
+def _next(index: int, seed: int, split: str, decks: Decks, sides_um: tuple[int, int]) -> list[Plan]:
     own = slide_seed(split, seed, index)
     rng = np.random.default_rng([own, 51])
     organ = decks.draw("cohort", "organ", tuple(DIAGNOSES))
     diagnosis = decks.draw(organ, "diagnosis", DIAGNOSES[organ])
-    spec, suffix = _spec(own, diagnosis, rng, decks, sides_um)
+    spec, suffix = draw_spec(own, diagnosis, rng, decks, sides_um)
     slide_id = f"{split}-{index:05d}"
     plan = Plan(slide_id, spec, f"P{own:013x}", suffix)
     if rng.random() >= _TWINS:
@@ -128,13 +129,14 @@ def _next(index: int, seed: int, split: str, decks: _Decks, sides_um: tuple[int,
     return [plan, twin]
 
 
-def _spec(
-    own: int, diagnosis: str, rng: np.random.Generator, decks: _Decks, sides_um: tuple[int, int]
+def draw_spec(
+    own: int, diagnosis: str, rng: np.random.Generator, decks: Decks, sides_um: tuple[int, int]
 ) -> tuple[Spec, str]:
-    drawn = {name: decks.draw(diagnosis, name, values) for name, values in _DECKS.items()}
+    """The request for a slide of a diagnosis, and the suffix of its file."""
+    drawn = {name: decks.draw(diagnosis, name, values) for name, values in DECKS.items()}
     scores: tuple[int, ...] = (drawn["tubules"], drawn["pleomorphism"], drawn["mitoses"])
     if drawn["by_grade"]:
-        inside = _TRIPLES[drawn["by_grade"]]
+        inside = TRIPLES[drawn["by_grade"]]
         scores = inside[int(rng.integers(len(inside)))]
     sides = np.arange(sides_um[0], sides_um[1] + 1, PATCH_UM)
     width, height = (int(v) for v in rng.choice(sides, 2))
@@ -147,7 +149,7 @@ def _spec(
         pleomorphism=scores[1],
         mitoses=scores[2],
         til=drawn["til"],
-        plasma=round(float(rng.uniform(*_PLASMA[drawn["plasma"]])), 3),
+        plasma=round(float(rng.uniform(*PLASMA[drawn["plasma"]])), 3),
         necrosis=drawn["necrosis"],
         vascular_invasion=drawn["vascular_invasion"],
         lesion_fraction=round(float(rng.uniform(*_EXTENTS[drawn["extent"]])) * _LOOK_ALIKE.get(diagnosis, 1.0), 3),
@@ -170,8 +172,8 @@ def _changed(spec: Spec, rng: np.random.Generator) -> Spec:
     name = names[int(rng.integers(len(names)))]
     value = getattr(spec, name)
     if name == "plasma":
-        low, high = _PLASMA
+        low, high = PLASMA
         return replace(spec, plasma=round(float(rng.uniform(*(high if value < 0.5 else low))), 3))
-    others = [v for v in _DECKS[name] if v != value]
+    others = [v for v in DECKS[name] if v != value]
     changed: dict[str, Any] = {name: others[int(rng.integers(len(others)))]}
     return replace(spec, **changed)

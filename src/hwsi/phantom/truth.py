@@ -326,6 +326,7 @@ def patch_table(sums: Sums, grid: NDArray[np.int64]) -> dict[str, NDArray[np.gen
         "plasma_fraction": (sums["stroma_plasma"] / some).astype(f4),
         "lesion": (sums["contents"][:, CONTENTS.index("tumour")] / safe).astype(f4),
         "mucin": (sums["pools"] / safe).astype(f4),
+        "invaded_vessels": sums["invaded_vessels"].astype(np.int32),
         "artefact": (sums["covered"] / safe[:, None]).astype(f4),
         "evaluable": (sums["evaluable"] / safe).astype(f4),
     }

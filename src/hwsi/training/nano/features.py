@@ -20,19 +20,24 @@ from hwsi.training.nano.cohort import read_cohort
 _stack: Stack | None = None
 
 
-def _start(patch: Path, cell: Path) -> None:
-    """Load the encoders, once per process."""
-    import torch
-
-    global _stack
-    torch.set_num_threads(1)  # one process per core: slides side by side beat threads inside one
-    _stack = Stack(
+def stack_of(patch: Path, cell: Path) -> Stack:
+    """Trained patch and cell encoders, with untrained region and slide encoders above them."""
+    return Stack(
         cell=cell_nano.build(cell),
         patch=patch_nano.build(patch),
         region=region_nano.build(None),
         slide=slide_nano.build(None),
         weights_sha256={"cell-nano": sha256(cell), "patch-nano": sha256(patch)},
     )
+
+
+def _start(patch: Path, cell: Path) -> None:
+    """Load the encoders, once per process."""
+    import torch
+
+    global _stack
+    torch.set_num_threads(1)  # one process per core: slides side by side beat threads inside one
+    _stack = stack_of(patch, cell)
 
 
 def _encode(path: Path, out: Path) -> str:

@@ -43,6 +43,7 @@ class Targets:
         self.contents = tensor(table["contents"])
         self.counts = torch.log1p(tensor(table["counts"]))
         self.mitoses = tensor(table["mitoses"])
+        self.invaded = (tensor(table["invaded_vessels"]) > 0).float()
         raw = np.stack([np.asarray(table[n], np.float32) for n in _SCALARS], 1)
         raw[:, [0, 3]] = np.log1p(raw[:, [0, 3]])
         self.scalars = torch.from_numpy((raw - np.nanmean(raw, 0)) / np.nanstd(raw, 0))
@@ -67,8 +68,9 @@ class PatchTrainee(nn.Module):
             {
                 name: nn.Linear(192, n)
                 for name, n in {
-                    "compartments": 16, "contents": 7, "counts": 11, "mitoses": 2, "scalars": len(_SCALARS),
-                    "fractions": len(_FRACTIONS), "artefact": 4, "pattern": 5, "diagnosis": len(DIAGNOSES),
+                    "compartments": 16, "contents": 7, "counts": 11, "mitoses": 2, "invaded": 1,
+                    "scalars": len(_SCALARS), "fractions": len(_FRACTIONS), "artefact": 4, "pattern": 5,
+                    "diagnosis": len(DIAGNOSES),
                 }.items()
             }
         )  # fmt: skip
@@ -88,6 +90,7 @@ class PatchTrainee(nn.Module):
             "counts": F.smooth_l1_loss(out["counts"], t.counts[rows]),
             "mitoses": F.binary_cross_entropy_with_logits(out["mitoses"][:, 0], (mitoses > 0).float())
             + F.smooth_l1_loss(out["mitoses"][:, 1], torch.log1p(mitoses)),
+            "invaded": F.binary_cross_entropy_with_logits(out["invaded"][:, 0], t.invaded[rows]),
             "scalars": F.smooth_l1_loss(out["scalars"][known], scalars[known]),
             "fractions": F.binary_cross_entropy_with_logits(out["fractions"], t.fractions[rows]),
             "artefact": F.binary_cross_entropy_with_logits(out["artefact"], t.artefact[rows]),
@@ -100,7 +103,7 @@ class PatchTrainee(nn.Module):
         return found
 
 
-WEIGHTS = {"mitoses": 2.0, "scalars": 1.5, "diagnosis": 0.3, "phrase": 0.3, "artefact": 0.5}
+WEIGHTS = {"mitoses": 2.0, "invaded": 2.0, "scalars": 1.5, "diagnosis": 0.3, "phrase": 0.3, "artefact": 0.5}
 
 
 def aligned(z: Tensor, text: Tensor, same: Tensor, temperature: float = 0.07) -> Tensor:
@@ -174,13 +177,14 @@ def measure(model: PatchTrainee, images: NDArray[np.uint8], t: Targets, rows: ND
         ok = ~(a.isnan() | b.isnan())
         return float(np.corrcoef(a[ok].numpy(), b[ok].numpy())[0, 1]) if ok.sum() > 2 else float("nan")
 
-    mitotic = t.mitoses[at] > 0
-    score = out["mitoses"][:, 0]
+    mitotic, invaded = t.mitoses[at] > 0, t.invaded[at] > 0
+    score, vessel = out["mitoses"][:, 0], out["invaded"][:, 0]
     found = {
         "pattern": float((out["pattern"].argmax(1) == t.pattern[at]).float().mean()),
         "content": float((out["contents"].argmax(1) == t.contents[at].argmax(1)).float().mean()),
         "diagnosis": float((out["diagnosis"].argmax(1) == t.diagnosis[at])[t.fractions[at, 2] > 0.2].float().mean()),
         "mitosis_auc": _auc(score[mitotic], score[~mitotic]),
+        "invaded_auc": _auc(vessel[invaded], vessel[~invaded]),
     }
     found |= {n: r(out["scalars"][:, i], t.scalars[at, i]) for i, n in enumerate(_SCALARS)}
     return {k: round(v, 3) for k, v in found.items()}

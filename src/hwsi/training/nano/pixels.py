@@ -22,7 +22,7 @@ from hwsi.slide import open_slide
 from hwsi.training.nano.cohort import CohortSlide, read_cohort
 
 Rows = dict[str, NDArray[Any]]
-_RARE = {"mitoses": 3.0, "necrosis": 1.5, "mucin": 1.5}
+_RARE = {"mitoses": 3.0, "invaded_vessels": 6.0, "necrosis": 1.5, "mucin": 1.5}
 
 
 def choose(table: Rows, per_slide: int, rng: np.random.Generator) -> NDArray[np.int64]:
