@@ -1,0 +1,1 @@
+"""Training data: files in, checked records and batches out."""
