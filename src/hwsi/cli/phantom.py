@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hwsi.cli.console import bars, out
+from hwsi.cli.console import bars, note, out
 
 app = typer.Typer(help="Write synthetic slides with known truth.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -76,3 +76,32 @@ def cohort(
             write_cohort(folder, slides, seed, split=split, workers=workers, progress=say)
     spent = f", {seconds:.1f} s of a process for each made" if features_only and seconds == seconds else ""
     out().print(f"{folder}: {slides} slides{spent}", markup=False)
+
+
+@app.command("texts")
+def texts(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A cohort of slides.")],
+    features: Annotated[Path, typer.Option("--features", help="Job folder with its feature files.")],
+    output: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
+    questions: Annotated[int, typer.Option("--questions", min=1, help="Of a slide, at most.")] = 12,
+    preferences: Annotated[int, typer.Option("--preferences", min=0, help="Pairs of answers of a slide.")] = 4,
+    patches: Annotated[
+        int, typer.Option("--patches", min=0, help="Of a slide, with their phrases, as pairs.tar; needs its pixels.")
+    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is asked.")] = 0,
+) -> None:
+    """Write the words about a cohort as the stages of training read them: reports, conversations, preferences."""
+    from hwsi.training.data.phantom import write_pairs, write_texts
+
+    written = write_texts(folder, features, output, questions=questions, preferences=preferences, seed=seed)
+    lines = {
+        "reports.jsonl": written.reports,
+        "conversations.jsonl": written.conversations,
+        "preferences.jsonl": written.preferences,
+    }
+    if patches:
+        lines["pairs.tar"] = write_pairs(folder, output / "pairs.tar", per_slide=patches, seed=seed)
+    for name, count in lines.items():
+        out().print(f"{output / name}: {count}", markup=False)
+    if written.without_features:
+        note(f"hwsi: note: {len(written.without_features)} slides have no feature file and are left out")

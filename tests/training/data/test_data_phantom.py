@@ -119,3 +119,15 @@ def test_a_cohort_that_was_not_encoded_says_so(cohort, tmp_path):
     with pytest.raises(HwsiError) as caught:
         write_texts(cohort, other, tmp_path)
     assert caught.value.reason is Reason.FEATURES_MISSING
+
+
+def test_the_command_writes_the_same_files(cohort, job, tmp_path, capsys):
+    from hwsi.cli.app import main
+
+    write_texts(cohort, job, tmp_path / "ours")
+    args = ["phantom", "texts", str(cohort), "--features", str(job), "--out", str(tmp_path / "told"), "--patches", "2"]
+    assert main(args) == 0
+    for name in ("reports.jsonl", "conversations.jsonl", "preferences.jsonl"):
+        assert (tmp_path / "told" / name).read_bytes() == (tmp_path / "ours" / name).read_bytes()
+    assert (tmp_path / "told" / "pairs.tar").stat().st_size > 0
+    assert "1 slides have no feature file" in capsys.readouterr().err
