@@ -44,7 +44,8 @@ def test_models_lists_all_within_a_terminal(run):
     rows = [line for line in lines[2:] if line.strip()][:-1]
     assert sorted(line.split()[0] for line in rows) == sorted(ids)  # a row each, none folded
     titan = next(line for line in rows if line.startswith("titan"))
-    assert titan.split() == ["titan", "slide", "768", "CC-BY-NC-ND-4.0", "no", "yes", "MahmoodLab/TITAN", "no"]
+    columns = ["512", "0.5", "CC-BY-NC-ND-4.0", "no", "yes", "MahmoodLab/TITAN", "dac6773", "no"]
+    assert titan.split() == ["titan", "slide", "768", *columns]
     assert next(line for line in rows if line.startswith("patch-nano")).split()[-2:] == ["package", "package"]
 
 
@@ -135,10 +136,22 @@ def test_doctor_of_a_preset_whose_weights_are_elsewhere(run):
     assert [c["todo"] for c in said["checks"] if c["state"] == "fail" and "MLLM-HWSI" in c["todo"]]
 
 
-def test_doctor_of_open_encodes_only(run):
+def test_doctor_of_open_asks_for_no_permission(run, monkeypatch):
+    monkeypatch.setattr("hwsi.inference.readiness.find_spec", lambda name: object())
     status, out, _ = run("doctor", "open")
-    assert status == 0
-    assert out.endswith("preset open can encode here, but answers nothing\n")
+    assert status == 2
+    failed = [line.split()[2] for line in out.splitlines() if line.startswith("FAIL")]
+    assert failed == ["instanseg", "midnight12k"]
+    assert "hub token" not in out
+    assert "ask for access" not in out
+    assert "instanseg (Apache-2.0), midnight12k (MIT)\n" in out
+
+
+def test_what_has_to_be_fetched_is_told_with_its_licence_first(run):
+    out = run("doctor", "paper", "--json")[1]
+    (told,) = [c["what"] for c in json.loads(out)["checks"] if c["name"] == "to fetch"]
+    assert "conch_v1 (CC-BY-NC-ND-4.0, ask for access first)" in told
+    assert told.endswith("not for commercial use: cellvit_256, conch_v1, hipt_vit256, hipt_vit4k, conch_v1_text")
 
 
 def test_doctor_of_no_preset(run, tmp_path):

@@ -67,6 +67,17 @@ def test_all_layers_are_valid(tmp_path):
     assert cell["geometry"]["coordinates"][0][0] == pytest.approx(tree.cells.contour(199)[0], abs=0.01)
 
 
+def test_a_cell_of_unknown_kind_has_no_class(tmp_path):
+    features = make_features(cells=3)
+    tree = features.hierarchy
+    cells = replace(tree.cells, type_prob=np.float32([0.5, 0.0, 0.5]))
+    features = replace(features, hierarchy=tree.with_cells(cells))
+    write_geojson(tmp_path / "cells.geojson", features)
+    found = [f["properties"] for f in json.loads((tmp_path / "cells.geojson").read_text())["features"]]
+    assert ["classification" in properties for properties in found] == [True, False, True]
+    assert "Probability" not in found[1]["measurements"]
+
+
 def test_compressed_and_plain_hold_the_same_and_are_stable(tmp_path):
     features = make_features()
     for name in ("a.geojson", "a.geojson.gz", "b.geojson.gz"):

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from hwsi import __version__
-from hwsi.cli import ask, bench, convert, demo, doctor, encode, import_features, info, models, phantom, report
+from hwsi.cli import ask, bench, convert, demo, doctor, encode, import_features, info, models, phantom, report, train
 from hwsi.cli.console import note
 from hwsi.errors import HwsiError, Reason
 
@@ -39,6 +39,7 @@ app.command("convert")(convert.convert)
 app.command("import-features")(import_features.import_features)
 app.add_typer(phantom.app, name="phantom")
 app.add_typer(bench.app, name="bench")
+app.add_typer(train.app, name="train")
 
 
 def _version(asked: bool) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hwsi.model.zoo import ModelCard
 
 _PLACE = 27  # columns that a place may take
+_SHA = 7  # of a commit, enough to tell it
 TASKS = ("cell", "fusion", "patch", "region", "slide", "text", "language", "answer")
 
 
@@ -55,12 +56,12 @@ def _of_encoder(spec: "EncoderSpec") -> dict[str, Any]:
         "commercial": spec.commercial,
         "gated": spec.gated,
         "revision": spec.revision,
-        "weights_from": spec.hub or ("package" if spec.weights else None),
+        "weights_from": spec.hub or spec.trained_by or ("package" if spec.weights else None),
         "here": not lacks,
         "found_by": found.source if found is not None else None,
         "file": str(found.file) if found is not None else None,
         "problem": problem,
-        "how_to_get": how_to_get(spec) if lacks and spec.hub else None,
+        "how_to_get": how_to_get(spec) if lacks else None,
     }
 
 
@@ -92,7 +93,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
-    names = ("id", "task", "dim", "px", "um/px", "licence", "com-\nmercial", "gated", "weights from", "here")
+    names = ("id", "task", "dim", "px", "um/px", "licence", "com-\nmerc.", "gated", "weights from", "at", "here")
     for name in names:
         table.add_column(name, overflow="fold", vertical="bottom", justify="right" if name in names[2:5] else "left")
     for row in rows:
@@ -106,19 +107,26 @@ def _show(rows: list[dict[str, Any]]) -> None:
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     """A row of the table: short, so that all fits a terminal of 120 columns."""
-    here = row["found_by"] or ("no weights" if row["here"] else "missing" if row["problem"] else "no")
+    here = "variable" if row["found_by"] == "environment" else row["found_by"]
+    here = here or ("no weights" if row["here"] else "missing" if row["problem"] else "no")
     return (
         row["id"],
         row["task"],
-        str(row["dim"]),
+        str(row["dim"] or "any"),
         "" if row["input_px"] is None else str(row["input_px"]),
         "" if row["mpp"] is None else f"{row['mpp']:g}",
         row["licence"].removeprefix("LicenseRef-"),
         "yes" if row["commercial"] else "no",
         "yes" if row["gated"] else "no",
         _short(row["weights_from"] or ""),
+        _pin(row["revision"] or "newest", row["weights_from"] or "package"),
         here,
     )
+
+
+def _pin(revision: str, place: str) -> str:
+    """The version, where the place doesn't say it."""
+    return "" if place == "package" or revision in place else revision[:_SHA]
 
 
 def _short(place: str) -> str:

@@ -62,8 +62,8 @@ SLIDE_MEAN = register(_mean(
 ))  # fmt: skip
 VIT_WSI_192 = register(EncoderSpec(
     id="vit-wsi-192", scale="slide", dim=192, input_px=None, mpp=None, licence="Apache-2.0", commercial=True,
-    gated=False, revision="1", weights="vit_wsi_192.safetensors", aliases=("vit_wsi_192",),
-    builder="hwsi.encoders.vit_wsi:build_192", source="to be trained by hwsi train align, on regions of hipt_vit4k",
+    gated=False, revision="1", trained_by="hwsi train align", aliases=("vit_wsi_192",),
+    builder="hwsi.encoders.vit_wsi:build_192", source="ours, on regions of hipt_vit4k",
 ))  # fmt: skip
 
 _hub_code = partial(

@@ -86,6 +86,8 @@ def how_to_get(spec: EncoderSpec) -> str:
     """One line: what to fetch, from where, under which licence, and where to put it."""
     if spec.weights is not None:
         return "install a release of hwsi that holds them, or train them (recipes/nano.sh)"
+    if spec.trained_by:
+        return f"train it ({spec.trained_by}) and set {variable(spec.id)} to the file, or list it in {_list_file()}"
     revision = f" at revision {spec.revision}" if spec.revision else ""
     ask = "ask for access there first, then " if spec.gated else ""
     place = spec.hub if spec.hub.startswith("http") else f"https://huggingface.co/{spec.hub}"

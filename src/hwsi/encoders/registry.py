@@ -40,6 +40,7 @@ class EncoderSpec:
         revision: version or commit of the weights.
         builder: ``module:function``, called with the weights (a file or None) and giving the encoder.
         weights: name of the file in the package that holds the weights; None where they lie elsewhere.
+        trained_by: the command that makes the weights, where nobody has published any.
         hub: repository on the Hugging Face Hub (or an address) that has the weights, and ``hub_file`` in it.
         beside: (name, address) of a file that has to lie beside the weights, such as a tokenizer; empty for none.
         aliases: other spellings of the id.
@@ -62,6 +63,7 @@ class EncoderSpec:
     revision: str
     builder: str
     weights: str | None = None
+    trained_by: str = ""
     hub: str = ""
     hub_file: str = ""
     beside: tuple[str, str] = ("", "")
@@ -109,7 +111,7 @@ class EncoderSpec:
     @property
     def has_weights(self) -> bool:
         """Whether there are any to find: a mean has none."""
-        return bool(self.weights or self.hub)
+        return bool(self.weights or self.hub or self.trained_by)
 
     def weights_sha256(self) -> str:
         """Hex digest of the weights that are found, empty for what has none. Raises HwsiError(WEIGHTS_MISSING)."""

@@ -147,11 +147,13 @@ def _cells(f: SlideFeatures) -> Iterator[Feature]:
         shape = _geometry([cells.contour(m)])
         if shape is None:
             continue
-        yield _feature(shape, key=f"{f.slide_id}/cell/{m}", kind="cell",
-                       classification=classes[int(cells.type[m])], measurements={
-                           "Nucleus: Area µm^2": shape.area * um2,
-                           "Probability": float(cells.type_prob[m]),
-                       })  # fmt: skip
+        probability = float(cells.type_prob[m])
+        # an encoder that finds cells without telling their kind gives a probability of zero
+        kind = classes[int(cells.type[m])] if probability else None
+        yield _feature(shape, key=f"{f.slide_id}/cell/{m}", kind="cell", classification=kind, measurements={
+            "Nucleus: Area µm^2": shape.area * um2,
+            **({"Probability": probability} if kind else {}),
+        })  # fmt: skip
 
 
 def _feature(
@@ -159,13 +161,15 @@ def _feature(
     *,
     key: str,
     kind: Literal["annotation", "detection", "cell"],
-    classification: dict[str, Any],
+    classification: dict[str, Any] | None,
     name: str | None = None,
     measurements: Mapping[str, float] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Feature:
     """One GeoJSON feature as QuPath reads it; ``key`` decides its id."""
-    properties: dict[str, Any] = {"objectType": kind, "classification": classification}
+    properties: dict[str, Any] = {"objectType": kind}
+    if classification is not None:
+        properties["classification"] = classification
     if name is not None:
         properties["name"] = name
     if measurements:

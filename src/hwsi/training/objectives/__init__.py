@@ -1,0 +1,1 @@
+"""What training makes small: pure functions on tensors and texts, without files, models or clocks."""

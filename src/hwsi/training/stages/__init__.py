@@ -1,0 +1,1 @@
+"""The stages of training: what each starts from, learns and gives."""
