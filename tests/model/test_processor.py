@@ -84,8 +84,12 @@ def test_visual_tensors(nano, slide):
     assert (row["cell_xy"] >= 0).all()
     assert (row["cell_xy"] <= 1).all()
     patch = tree.patches.xy[kept[0]]
-    np.testing.assert_allclose(row["patch_mm"][0], (patch + 128) * 0.5 / 1000, rtol=1e-6)
-    np.testing.assert_allclose(row["slide_mm"], [tree.width0 * 0.5 / 2000, tree.height0 * 0.5 / 2000], rtol=1e-6)
+    # places count from the middle of the regions
+    middle = (tree.regions.xy + tree.regions.size0 / 2).mean(0)
+    np.testing.assert_allclose(row["patch_mm"][0], (patch + 128 - middle) * 0.5 / 1000, atol=1e-6)
+    centre = np.array([tree.width0, tree.height0]) / 2
+    np.testing.assert_allclose(row["slide_mm"], (centre - middle) * 0.5 / 1000, atol=1e-6)
+    np.testing.assert_allclose(row["region_mm"].mean(0), 0, atol=1e-6)
 
 
 def test_too_many_cells_are_thinned_and_counted(tokenizer, slide):

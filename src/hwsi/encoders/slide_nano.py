@@ -124,6 +124,8 @@ class SparseSlide(nn.Module):
         self.pool = Pool(dim=dim, out_dim=dim)
         self.apply(init_weights)
         nn.init.trunc_normal_(self.globals, std=0.02)
+        # as loud as the region vectors: where something lies is learned from few slides
+        nn.init.trunc_normal_(self.place.weight, std=0.1)
 
     def forward(self, regions: Tensor, mask: Tensor, centre_mm: Tensor) -> Tensor:
         """(B, R, region_dim [+ 2]), bool (B, R), float (B, R, 2) -> (B, D)."""

@@ -39,16 +39,19 @@ def slide_inputs(tree: Hierarchy, arrays: Arrays, kept: NDArray[np.int64], max_c
         cell_xy[i, :m] = np.clip((cells.xy[rows] - patches.xy[n]) / patches.size0, 0, 1)
         cell_mask[i, :m] = True
     size = np.array([[tree.width0, tree.height0]], np.float64)
+    region_mm = tree.centre_mm(tree.regions.xy, tree.regions.size0)
+    # places count from the middle of the tissue: where it lies on the glass says nothing
+    middle = region_mm.mean(0, keepdims=True) if len(region_mm) else tree.centre_mm(size / 2)
     out: dict[str, Any] = {
         "slide_features": np.array(arrays["slide"], np.float32),
         "slide_mask": np.array(True),
-        "slide_mm": tree.centre_mm(size / 2)[0],
+        "slide_mm": (tree.centre_mm(size / 2) - middle)[0],
         "region_features": np.array(arrays["region"], np.float32),
         "region_mask": np.ones(len(tree.regions), np.bool_),
-        "region_mm": tree.centre_mm(tree.regions.xy, tree.regions.size0),
+        "region_mm": region_mm - middle,
         "patch_features": arrays["patch"][kept],
         "patch_mask": np.ones(len(kept), np.bool_),
-        "patch_mm": tree.centre_mm(patches.xy[kept], patches.size0),
+        "patch_mm": tree.centre_mm(patches.xy[kept], patches.size0) - middle,
         "cell_features": cell_features,
         "cell_mask": cell_mask,
         "cell_xy": cell_xy,

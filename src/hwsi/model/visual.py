@@ -33,7 +33,7 @@ class VisualBatch:
 
     Attributes:
         slide_features: (B, Ds) float. slide_mask: (B,) bool, False for a row of text only. slide_mm: (B, 2)
-            float.
+            float; places in mm from the middle of the regions.
         region_features: (B, R, Dr) float. region_mask: (B, R) bool. region_mm: (B, R, 2) float, centres.
         patch_features: (B, P, Dp) float. patch_mask: (B, P) bool. patch_mm: (B, P, 2) float, centres.
         cell_features: (B, P, K, Dc) float. cell_mask: (B, P, K) bool. cell_xy: (B, P, K, 2) float in [0, 1],
