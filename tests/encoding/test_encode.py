@@ -207,4 +207,4 @@ def test_few_regions_are_in_memory_at_a_time(monkeypatch):
     pixels, _ = fakes.speckled(512 * 6, 512 * 3)
     encode_slide(fakes.FakeSlide(pixels), preset=SMALL, stack=fakes.fake_stack(pause=0.01))
     assert alive == 0
-    assert 2 <= peak <= 5
+    assert 1 <= peak <= 5

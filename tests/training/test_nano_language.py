@@ -143,6 +143,8 @@ def truth() -> dict[str, Any]:
     covered = {(0, 1): 0.9}
     return {
         "organ": "colon",
+        "diagnosis": "colonic adenocarcinoma",
+        "malignant": True,
         "caption": "Colon tissue.",
         "report": "Colon specimen. Necrosis is absent. {R:0,0}: Mostly tumour with 10 to 75 % of it. "
         "{R:0,1}: Mostly stroma. {R:1,0}: Mostly muscle. {R:2,1}: Benign glands and fat.",
@@ -165,7 +167,7 @@ def truth() -> dict[str, Any]:
 
 def told(teacher: Teacher, n: int = 20) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for seed in range(40):
+    for seed in range(80):
         for asked, said in teacher.draw(np.random.default_rng(seed), n):
             found.setdefault(asked["content"].split("\n")[0], set()).add(said["content"])
     return found
@@ -184,6 +186,14 @@ def test_nothing_is_told_of_a_region_that_cannot_be_seen() -> None:
     refused = [q for q, answers in said.items() if any(a.startswith(REFUSAL) for a in answers)]
     assert refused
     assert all("R2" in q for q in refused)
+
+
+def test_everyday_questions_are_answered_too() -> None:
+    said = told(Teacher(truth(), slide().hierarchy, Counter()))
+    assert said["What tissue is this?"] == {"Colon tissue."}
+    assert said["What do you see?"] == {"Colon tissue."}
+    assert said["Is there cancer?"] == {"yes"}
+    assert said["What is this?"] == {"colonic adenocarcinoma"}
 
 
 @pytest.mark.parametrize("code", range(8))

@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from data_fakes import made_features, write_job
-
-SIZES = {"small": (1, 1), "middle": (2, 2), "large": (2, 3)}
+from data_fakes import SIZES, made_features, write_job
 
 
 @pytest.fixture(scope="session")

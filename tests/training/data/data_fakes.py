@@ -8,6 +8,8 @@ from hwsi.features import SlideFeatures, write_features
 from hwsi.hierarchy.tree import Cells, Hierarchy, Patches, Regions
 
 SIDE, REGION0, PATCH0 = 4, 512, 128
+SIZES = {"small": (1, 1), "middle": (2, 2), "large": (2, 3)}
+"""Rows and columns of regions of three slides."""
 TEXT = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "text"
 
 

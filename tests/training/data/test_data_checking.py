@@ -4,7 +4,7 @@ import csv
 import json
 
 import pytest
-from data_fakes import made_features, write_job
+from data_fakes import SIZES, made_features, write_job
 
 from hwsi.errors import HwsiError, Reason
 from hwsi.training.data import store as store_module
@@ -41,8 +41,6 @@ def bad_rows():
 
 @pytest.fixture
 def bad_job(tmp_path):
-    from conftest import SIZES
-
     slides = {n: made_features(i, name=n, rows=r, cols=c) for i, (n, (r, c)) in enumerate(SIZES.items())}
     other = made_features(8, name="other", preset="paper")
     slides["other"] = type(other)(**{**vars(other), "region": {"hipt": other.region["region-nano"][:, :7]}})

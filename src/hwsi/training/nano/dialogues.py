@@ -23,15 +23,16 @@ from hwsi.model.prompt import question_text
 from hwsi.phantom.questions import region_text
 from hwsi.phantom.truth import QUADRANTS, fill_labels
 from hwsi.phantom.wordings import KINDS
+from hwsi.training.nano.everyday import everyday
 from hwsi.training.nano.symmetry import turn_quarter
-
-Dialogue = list[dict[str, str]]
+from hwsi.training.nano.turns import Dialogue, turns
 
 COVERED = 0.6
 """With more of its tissue under artefacts a region is refused, see ``phantom/questions.py``."""
 _LEAST_COUNT = 6
 _PLACES = 4.0
 """Where something lies is asked of few slides and has four answers: it is drawn so much more often."""
+_EVERYDAY = 0.6  # of the visits
 _TOLD = 0.6  # of the visits: a report is as long as all questions of a visit together
 _REGION_SENTENCE = re.compile(r" ?\{R:(\d+),(\d+)\}: [^.]*\.")
 
@@ -80,12 +81,15 @@ class Teacher:
         return fill_labels(text, self._label)
 
     def draw(self, rng: np.random.Generator, n: int, *, told: float = _TOLD) -> list[Dialogue]:
-        """``n`` dialogues: questions without repetition, and with chance ``told`` the report, the caption or both."""
+        """``n`` dialogues and now and then an everyday one; report and caption each with chance ``told``."""
         picked = rng.choice(len(self.questions), min(n, len(self.questions)), replace=False, p=self._chance)
         found = [self._question(self.questions[int(i)], rng) for i in picked]
+        if rng.random() < _EVERYDAY:
+            asked, said = everyday(self.truth, rng)
+            found.append([asked, {**said, "content": self._fill(said["content"])}])
         for prompt, text in ((CAPTION_PROMPT, self.truth["caption"]), (REPORT_PROMPT, self.report)):
             if rng.random() < told:
-                found.append(_turns(prompt, self._fill(text)))
+                found.append(turns(prompt, self._fill(text)))
         return found
 
     def _question(self, q: dict[str, Any], rng: np.random.Generator) -> Dialogue:
@@ -103,7 +107,7 @@ class Teacher:
         answer = str(q["answer"])
         if answer in QUADRANTS:
             answer = turn_quarter(answer, self._code)
-        return _turns(question_text(self._fill(text), choices or None), self._fill(answer))
+        return turns(question_text(self._fill(text), choices or None), self._fill(answer))
 
 
 def _rarity(counts: Counter[tuple[str, str, str]], organ: str, q: dict[str, Any]) -> float:
@@ -118,7 +122,3 @@ def _rarity(counts: Counter[tuple[str, str, str]], organ: str, q: dict[str, Any]
 def _label_in(text: str) -> str:
     """The label that a question about a region that is not there was asked with."""
     return next((w.strip("?.,") for w in text.split() if w[0] == "R" and w[1:2].isdigit()), "R40")
-
-
-def _turns(question: str, answer: str) -> Dialogue:
-    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]

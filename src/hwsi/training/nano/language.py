@@ -38,11 +38,13 @@ from hwsi.model.nano import build_nano
 from hwsi.model.processor import HwsiProcessor, SlidePrefix
 from hwsi.model.prompt import question_text
 from hwsi.model.tokenizer import train_nano_tokenizer
+from hwsi.phantom.second.wordings import all_texts as second_texts
 from hwsi.phantom.wordings import all_texts
 from hwsi.training.nano.cell_truth import CellReader, attach, truth_of
 from hwsi.training.nano.cohort import CohortSlide, held_out, read_cohort
 from hwsi.training.nano.context import Example, example, turn
 from hwsi.training.nano.dialogues import Teacher, answer_counts
+from hwsi.training.nano.everyday import everyday_texts
 from hwsi.training.nano.loop import Plan, fit
 from hwsi.training.nano.symmetry import turn_features
 from hwsi.training.nano.token_truth import Kinds, TokenReader
@@ -132,7 +134,14 @@ def answer_loss(
 
 def texts_of(cohort: list[CohortSlide]) -> list[str]:
     """All words that nano may read or write."""
-    found = [*all_texts(), REPORT_PROMPT, CAPTION_PROMPT, question_text("", ["", ""])]
+    found = [
+        *all_texts(),
+        *second_texts(),
+        *everyday_texts(),
+        REPORT_PROMPT,
+        CAPTION_PROMPT,
+        question_text("", ["", ""]),
+    ]
     for slide in cohort:
         truth = slide.truth()
         found += [truth["report"], truth["caption"], *(r["sentence"] for r in truth["regions"])]
