@@ -109,7 +109,7 @@ def _one(course: Course, variant: Variant, seed: int, budget: Budget, work: Path
         slides = [course.train[int(i)] for i in picked]
         seen = [
             s.visit(processor, variant.scales, lambda tree, code, s=s: course.teacher(s, tree, code).draw(
-                rng, budget.questions, told=0), rng)
+                rng, budget.questions, reported=0), rng)
             for s in slides
         ]  # fmt: skip
         batch = {k: v.to(device) for k, v in processor.pad([s.row for s in seen]).items()}

@@ -212,7 +212,7 @@ def test_composite_questions_are_asked_in_training(world: World) -> None:
     for slide in slides:
         teacher = Teacher(slide.truth(), read_features(features_file(world[1], slide)).hierarchy, counts)
         for seed in range(20):
-            for q, a in teacher.draw(np.random.default_rng(seed), 12, told=0):
+            for q, a in teacher.draw(np.random.default_rng(seed), 12, reported=0):
                 asked.setdefault(q["content"].split("\n")[0], set()).add(q["content"].partition("\n")[2])
                 assert a["content"]
     for kind in ("discordance", "grade_of_two"):

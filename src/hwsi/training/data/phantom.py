@@ -81,7 +81,7 @@ def write_texts(
 
         reports.append(ReportRecord(**whose, report=fill(teacher.report), caption=fill(truth["caption"])))
         found: dict[str, tuple[Turn, ...]] = {}
-        for dialogue in teacher.draw(rng, questions, told=0):
+        for dialogue in teacher.draw(rng, questions, reported=0):
             found.setdefault(json.dumps(dialogue), tuple(map(Turn.model_validate, dialogue)))
         for n, turns in enumerate(found.values()):
             said.append(ConversationRecord(**whose, id=f"{slide.name}/{n}", turns=turns, source=SOURCE))

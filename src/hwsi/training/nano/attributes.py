@@ -2,6 +2,8 @@
 
 - Unknown is nan for numbers and -1 for classes: a value near a threshold has no class, and is not learned from.
 - One linear layer per attribute reads it from the vector; so the vector must hold it.
+- Beside what questions ask for stands what it is made of, known of every slide: shares of contents, how much of a
+  finding lies in each quarter, patches of tumour that hang together. A few hundred slides with a clear class are few.
 """
 
 from collections.abc import Sequence
@@ -12,14 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hwsi.phantom.measure import CONTENTS, PATTERNS
+from hwsi.phantom.measure import ARTEFACTS, CONTENTS, PATTERNS
 from hwsi.phantom.spec import ORGAN_OF
 from hwsi.phantom.truth import QUADRANTS
+
+PLACED = ("necrosis", "infiltrate", "tumour")
+"""What is told by quarters of the slide."""
 
 NUMBERS = {
     "tubule_fraction": False, "pleomorphism_index": False, "prominent_fraction": False, "plasma_fraction": False,
     "mitoses_per_mm2": True, "til_per_mm2": True, "necrosis_um2": True, "nuclear_area_um2": True,
-    "lesion_um2": True, "tissue_um2": True,
+    "lesion_um2": True, "tissue_um2": True, "pieces": True,
+    **{f"share {name}": False for name in CONTENTS},
+    **{f"{what} {quarter}": False for what in PLACED for quarter in QUADRANTS},
 }  # fmt: skip
 """Attributes that are numbers; True: on a logarithmic scale."""
 
@@ -29,6 +36,7 @@ BOTH: dict[str, tuple[Any, ...]] = {
     "germinal": (False, True), "goblet_cells": (0, 1),
     "pattern": PATTERNS[1:], "content": CONTENTS,
     "tubule_score": (1, 2, 3), "pleomorphism_score": (1, 2, 3), "mitosis_score": (1, 2, 3),
+    "second": ("none", *CONTENTS), **dict.fromkeys(ARTEFACTS, (False, True)),
 }  # fmt: skip
 """Classes that regions and slides have."""
 
@@ -36,8 +44,24 @@ SLIDE: dict[str, tuple[Any, ...]] = {
     **BOTH,
     "diagnosis": tuple(ORGAN_OF), "grade": (1, 2, 3), "fragments": (1, 2, 3),
     "focality": ("one focus", "several foci"), "extent": (0, 1, 2),
-    "where_necrosis": QUADRANTS, "where_infiltrate": QUADRANTS, "where_tumour": QUADRANTS,
+    **{f"where_{what}": QUADRANTS for what in PLACED},
 }  # fmt: skip
+
+
+_SECOND, _NEAR = 0.15, 0.02  # share of a content that a report tells beside the first, and what is too near to it
+
+
+def told(attrs: dict[str, Any]) -> dict[str, Any]:
+    """Attributes of a truth, with those that follow from its shares of contents and its artefacts."""
+    shares: dict[str, float] = attrs.get("contents", {})
+    found = attrs | {f"share {name}": share for name, share in shares.items()}
+    if shares:
+        name = sorted(shares, key=lambda n: -shares[n])[1]
+        near = abs(shares[name] - _SECOND) < _NEAR
+        found["second"] = None if near else name if shares[name] > _SECOND else "none"
+    if "artefacts" in attrs:
+        found |= {name: name in attrs["artefacts"] for name in ARTEFACTS}
+    return found
 
 
 def numbers(attrs: Sequence[dict[str, Any]]) -> Tensor:
@@ -77,7 +101,7 @@ class Readers(nn.Module):
             z: (n, dim). numbers: (n, len(NUMBERS)) standardised, nan unknown. kinds: name -> (n,), -1 unknown.
         """
         known = ~numbers.isnan()
-        total = 2 * F.smooth_l1_loss(self.number(z)[known], numbers[known]) if known.any() else z.sum() * 0
+        total = 4 * F.smooth_l1_loss(self.number(z)[known], numbers[known]) if known.any() else z.sum() * 0
         for name, head in self.kinds.items():
             if (kinds[name] >= 0).any():
                 total = total + F.cross_entropy(head(z), kinds[name], ignore_index=-1)

@@ -10,6 +10,7 @@ Run: ``python -m hwsi.training.nano.context COHORT FEATURES PATCH_RUN OUT``
 """
 
 import argparse
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,13 @@ from hwsi.encoders.text_nano import build as build_text
 from hwsi.encoders.weights import save
 from hwsi.features import SlideFeatures, read_features
 from hwsi.phantom.truth import QUADRANTS, fill_labels
-from hwsi.training.nano.attributes import BOTH, SLIDE, Readers, classes, numbers
+from hwsi.training.nano.attributes import BOTH, NUMBERS, PLACED, SLIDE, Readers, classes, numbers, told
 from hwsi.training.nano.cohort import CohortSlide, held_out, read_cohort
 from hwsi.training.nano.loop import Plan, fit
 from hwsi.training.nano.patch import aligned
+from hwsi.training.nano.patch_truth import in_quarters, pieces, pieces_of_regions
+
+_SENTENCES = re.compile(r"(?<=\.)\s+")
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Example:
         tissue: (R, 2), see ``summarise_tissue``. mm: (R, 2) centres of the regions.
         side: patches along a region's side. region_numbers, slide_numbers: not standardised, nan unknown.
         region_kinds, slide_kinds: attribute -> class indices, -1 unknown.
-        sentences: of the regions. report: of the slide. phrases: ((region, slot), text) of patches.
+        sentences: of the regions. report, caption: of the slide. phrases: ((region, slot), text) of patches.
     """
 
     patient: str
@@ -58,6 +62,7 @@ class Example:
     slide_kinds: dict[str, Tensor]
     sentences: list[str]
     report: str
+    caption: str
     phrases: list[tuple[tuple[int, int], str]]
 
 
@@ -80,8 +85,9 @@ def example(slide: CohortSlide, features: SlideFeatures, encoder: str = PATCH.id
     row_col = torch.from_numpy(np.stack([grid // side, grid % side], 1)).expand(rows, t, 2)
     known = {tuple(r["grid"]): r for r in truth["regions"]}
     ours = [known.get(tuple(int(v) for v in g), {"attrs": {}, "sentence": ""}) for g in tree.regions.grid]
-    attrs = [r["attrs"] for r in ours]
-    whole = truth["slide"] | {"diagnosis": truth["diagnosis"]}
+    hang = pieces_of_regions(table, tree.regions.grid, side)
+    attrs = [told(r["attrs"]) | {"pieces": n} for r, n in zip(ours, hang, strict=True)]
+    whole = told(truth["slide"]) | in_quarters(table) | {"diagnosis": truth["diagnosis"], "pieces": pieces(table)}
     phrase = {tuple(int(v) for v in g): str(p) for g, p in zip(table["grid"], table["phrase"], strict=True)}
     phrases = []
     for n in np.flatnonzero(there):
@@ -99,7 +105,7 @@ def example(slide: CohortSlide, features: SlideFeatures, encoder: str = PATCH.id
     return Example(
         slide.patient, vectors, mask, row_col, torch.from_numpy(tissue), mm, side,
         numbers(attrs), classes(attrs, BOTH), numbers([whole]), classes([whole], SLIDE),
-        [plain(r["sentence"]) for r in ours], plain(truth["report"]), phrases,
+        [plain(r["sentence"]) for r in ours], plain(truth["report"]), truth["caption"], phrases,
     )  # fmt: skip
 
 
@@ -122,11 +128,14 @@ def turn(e: Example, code: int) -> Example:
         row_col, mm = row_col.flip(-1), mm.flip(-1)
         quarter = torch.tensor([0, 2, 1, 3])[quarter]
     assert len(QUADRANTS) == 4
-    kinds = dict(e.slide_kinds)
-    for name in ("where_necrosis", "where_infiltrate", "where_tumour"):
-        old = kinds[name]
-        kinds[name] = torch.where(old >= 0, quarter[old.clamp(min=0)], old)
-    return Example(**{**vars(e), "row_col": row_col, "mm": mm, "slide_kinds": kinds})
+    kinds, amounts = dict(e.slide_kinds), e.slide_numbers.clone()
+    names = [*NUMBERS]
+    for what in PLACED:
+        old = kinds[f"where_{what}"]
+        kinds[f"where_{what}"] = torch.where(old >= 0, quarter[old.clamp(min=0)], old)
+        first = names.index(f"{what} {QUADRANTS[0]}")
+        amounts[:, first + quarter] = e.slide_numbers[:, first : first + 4]
+    return Example(**{**vars(e), "row_col": row_col, "mm": mm, "slide_kinds": kinds, "slide_numbers": amounts})
 
 
 class ContextTrainee(nn.Module):
@@ -193,7 +202,7 @@ class ContextTrainee(nn.Module):
         sentences = [s for e in batch for s in e.sentences]
         told = torch.tensor([bool(s) for s in sentences])
         found["words_region"] = self.near(regions[told], [s for s in sentences if s])
-        found["words_slide"] = self.near(slides, [e.report for e in batch])
+        found["words_slide"] = self.near(slides, [words_of(e, rng) for e in batch])
         return found
 
     def near(self, z: Tensor, texts: list[str]) -> Tensor:
@@ -201,6 +210,18 @@ class ContextTrainee(nn.Module):
         known = {t: i for i, t in enumerate(sorted(set(texts)))}
         same = torch.tensor([known[t] for t in texts])
         return aligned(z, self.text(*self.text.tokenise(texts)), same)
+
+
+def words_of(e: Example, rng: np.random.Generator) -> str:
+    """The whole report, or as often less, since who searches writes less: the caption, or some of the sentences."""
+    luck = rng.random()
+    if luck < 0.5:
+        return e.report
+    if luck < 0.65:
+        return e.caption
+    sentences = _SENTENCES.split(e.report)
+    some = np.sort(rng.choice(len(sentences), min(len(sentences), int(rng.integers(1, 7))), replace=False))
+    return " ".join(sentences[int(i)] for i in some)
 
 
 WEIGHTS = {"words_patch": 0.5, "words_region": 0.5, "words_slide": 0.5}

@@ -13,7 +13,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,10 @@ _LEAST_COUNT = 6
 _PLACES = 4.0
 """Where something lies is asked of few slides and has four answers: it is drawn so much more often."""
 _EVERYDAY = 0.6  # of the visits
-_TOLD = 0.6  # of the visits: a report is as long as all questions of a visit together
+_CAPTIONS = 0.3  # of the visits that may be told
 _OF_TWO = "grade_of_two"
 _SENTENCES = re.compile(r"(?<=\.)\s+")
-_CITED = re.compile(r"R\d+:")
+_CITED = re.compile(r"(R\d+):")
 _REGION_SENTENCE = re.compile(r" ?\{R:(\d+),(\d+)\}: [^.]*\.")
 
 
@@ -110,17 +110,30 @@ class Teacher:
         own = [s for s in _SENTENCES.split(report) if s and not _CITED.match(s)]
         return [self._fill(self.truth["caption"]), *own, *regions]
 
-    def draw(self, rng: np.random.Generator, n: int, *, told: float = _TOLD) -> list[Dialogue]:
-        """``n`` dialogues and now and then an everyday one; report and caption each with chance ``told``."""
+    def draw(
+        self, rng: np.random.Generator, n: int, *, reported: float = 1.0, shown: Container[str] | None = None
+    ) -> list[Dialogue]:
+        """``n`` dialogues, now and then an everyday one, and with chance ``reported`` the report; if any, captions too.
+
+        Args:
+            shown: labels of regions that can be seen, where some are hidden: a report tells of no other.
+        """
         picked = rng.choice(len(self.questions), min(n, len(self.questions)), replace=False, p=self._chance)
         found = [self._question(self.questions[int(i)], rng) for i in picked]
         if rng.random() < _EVERYDAY:
             asked, said = everyday(self.truth, rng)
             found.append([asked, {**said, "content": self._fill(said["content"])}])
-        for prompt, text in ((CAPTION_PROMPT, self.truth["caption"]), (REPORT_PROMPT, self.report)):
-            if rng.random() < told:
-                found.append(turns(prompt, self._fill(text)))
+        if reported and rng.random() < _CAPTIONS:
+            found.append(turns(CAPTION_PROMPT, self._fill(self.truth["caption"])))
+        if rng.random() < reported:
+            found.append(turns(REPORT_PROMPT, self._reported(shown)))
         return found
+
+    def _reported(self, shown: Container[str] | None) -> str:
+        sentences = _SENTENCES.split(self._fill(self.report))
+        label = [_CITED.match(s) for s in sentences]
+        kept = (s for s, at in zip(sentences, label, strict=True) if not at or shown is None or at[1] in shown)
+        return " ".join(kept)
 
     def _question(self, q: dict[str, Any], rng: np.random.Generator) -> Dialogue:
         text = str(q["question"])

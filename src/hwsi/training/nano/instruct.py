@@ -1,7 +1,7 @@
 """Stage 3 of nano: questions, descriptions, reports; the stage that anybody runs, with lessons and readers of nano.
 
 - The batches are those of ``lessons.py``: whole slides and tops of trees, parts of them hidden.
-- Every answer counts by the fourth root of its length: a report does not drown the yes and the no.
+- Every answer counts by the root of its length: a report neither drowns the yes and the no, nor is it drowned.
 - Linear readers, thrown away afterwards, ask of CCAF what its cells are and of the projected tokens what slide and
   regions are: the language loss alone reaches each through one token in hundreds.
 - It proves that the encoders of regions and slides are those that ``align`` gave, two stages before.

@@ -12,7 +12,7 @@
   such a row costs a tenth, and what is true of a slide is learned from many slides.
 - CCAF is told directly what its cells are (``cell_truth.py``), and the projectors what slide and regions are
   (``token_truth.py``): the language loss alone reaches each through one token in hundreds.
-- Every answer counts by the fourth root of its length: a report does not drown the yes and the no.
+- Every answer counts by the root of its length: a report neither drowns the yes and the no, nor is it drowned.
 
 Run: ``python -m hwsi.training.nano.language COHORT FEATURES CONTEXT_RUN OUT``
 """
@@ -130,14 +130,14 @@ def answer_loss(
 
 
 def by_length(logits: Tensor, target: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross entropy in which an answer of n tokens has the weight n^(1/4), and the share of answers that are right.
+    """Cross entropy in which an answer of n tokens has the weight n^(1/2), and the share of answers that are right.
 
     Args:
         logits: (n, V) float32 of the tokens of all answers. target: (n,). answer: (n,), equal within an answer.
     """
     each = F.cross_entropy(logits, target, reduction="none")
     _, of, length = torch.unique(answer, return_inverse=True, return_counts=True)
-    weight = length[of].float() ** -0.75
+    weight = length[of].float() ** -0.5
     wrong = torch.zeros(len(length), device=logits.device).index_add_(0, of, (logits.argmax(-1) != target).float())
     return (each * weight).sum() / weight.sum(), (wrong == 0).float().mean()
 
@@ -208,7 +208,7 @@ def main() -> None:
             kept = 0 if top else int(rng.choice(_KEPT)) if learn else None
             prefix = processor.prefix(seen, relevance=relevance, kept_patches=kept)
             teacher = Teacher(truths[i], seen.hierarchy, counts, code)
-            dialogues = teacher.draw(rng, _TOP_QUESTIONS, told=0) if top else teacher.draw(rng, args.questions)
+            dialogues = teacher.draw(rng, _TOP_QUESTIONS, reported=0) if top else teacher.draw(rng, args.questions)
             made.append(processor.encode(prefix, dialogues))
             cells.append(truth_of(seen, prefix.layout.patches))
             keep.append(hidden(prefix, rng) if learn else torch.ones(len(prefix), dtype=torch.bool))

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from hwsi.encoders.region_nano import build as build_region
 from hwsi.encoders.slide_nano import build as build_slide
 from hwsi.features import read_features
-from hwsi.model.processor import HwsiProcessor
+from hwsi.model.processor import HwsiProcessor, SlidePrefix
 from hwsi.training.data.rows import STAYS
 from hwsi.training.nano.cell_truth import attach, truth_of
 from hwsi.training.nano.cohort import CohortSlide, features_file
@@ -33,6 +33,7 @@ _KEPT = (4, 8, 16)
 """Patches of a region that a visit shows at most."""
 _EPOCH = 1000  # items; which slides they show is drawn anew in each epoch
 _TOPS, _TOP_QUESTIONS = 12, 6
+_TOP_REPORTS = 0.5  # of the tops of trees: region by region, the cheapest lesson in what a label stands for
 
 
 class Slides:
@@ -81,12 +82,23 @@ class Lessons(Dataset[list[Shown]]):
         seen, code, relevance, of_slide, of_regions = of.views[i].draw(rng)
         prefix = of.processor.prefix(seen, relevance=relevance, kept_patches=0 if top else int(rng.choice(_KEPT)))
         teacher = Teacher(of.truths[i], seen.hierarchy, of.counts, code)
-        asked = teacher.draw(rng, _TOP_QUESTIONS, told=0) if top else teacher.draw(rng, self._questions)
+        stays = hidden(prefix, rng)
+        asked = teacher.draw(
+            rng, _TOP_QUESTIONS if top else self._questions, reported=_TOP_REPORTS if top else 1.0,
+            shown=_shown(prefix, stays),
+        )  # fmt: skip
         row: Shown = of.processor.encode(prefix, asked)
         row[STAYS] = torch.ones(len(row["input_ids"]), dtype=torch.bool)
-        row[STAYS][: len(prefix)] = hidden(prefix, rng)
+        row[STAYS][: len(prefix)] = stays
         cells = truth_of(seen, prefix.layout.patches)
         return {**row, TOLD: {"slide": of_slide, "region": of_regions, "cells": cells}}
+
+
+def _shown(prefix: SlidePrefix, stays: Tensor) -> set[str]:
+    """Labels of the regions of which anything can be seen."""
+    nodes = prefix.layout.nodes
+    seen = [nodes[int(i)] for i in torch.unique(prefix.row["token_node"][stays])]
+    return {n.label.partition(".")[0] for n in seen}
 
 
 class HeldOut(Dataset[list[Shown]]):
