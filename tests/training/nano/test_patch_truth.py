@@ -70,6 +70,7 @@ def test_what_follows_from_shares() -> None:
     assert told({"contents": {**shares, "stroma": 0.85, "fat": 0.15}})["second"] is None
     assert told({"artefacts": ["pen"]})["pen"] is True
     assert told({"artefacts": ["pen"]})["fold"] is False
+    assert "second" not in told({"contents": dict.fromkeys(CONTENTS)})
     assert told({}) == {}
 
 

@@ -53,9 +53,10 @@ _SECOND, _NEAR = 0.15, 0.02  # share of a content that a report tells beside the
 
 def told(attrs: dict[str, Any]) -> dict[str, Any]:
     """Attributes of a truth, with those that follow from its shares of contents and its artefacts."""
-    shares: dict[str, float] = attrs.get("contents", {})
+    # all unknown where a region has no tissue
+    shares: dict[str, float] = {n: v for n, v in attrs.get("contents", {}).items() if v is not None}
     found = attrs | {f"share {name}": share for name, share in shares.items()}
-    if shares:
+    if len(shares) > 1:
         name = sorted(shares, key=lambda n: -shares[n])[1]
         near = abs(shares[name] - _SECOND) < _NEAR
         found["second"] = None if near else name if shares[name] > _SECOND else "none"

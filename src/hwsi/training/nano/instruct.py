@@ -159,7 +159,7 @@ def config_of(start: Path, features: Path, *, steps: int, bf16: bool = False, qu
         data=Data(features=(features,)),
         learn=Learn(visual="all", language="full"),
         optimiser=Optimiser(lr=1.5e-3, warmup=0.05, weight_decay=0.05),
-        batch=Batch(rows=1, questions=questions),
+        batch=Batch(rows=1, questions=questions, workers=1),
         placement=Placement(precision="bf16" if bf16 else "fp32"),
         watch=Watch(log_every=20, eval_every=max(1, steps // 3), save_every=200),
     )

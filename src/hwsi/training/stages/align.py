@@ -203,7 +203,8 @@ def backward(
         loss.backward()  # type: ignore[no-untyped-call]
     else:
         loss, told = cached_backward([slides[i : i + size] for i in range(0, len(slides), size)], represent, loss_of)
-    more = align.beside()
+    with autocast(align.device, config.precision):
+        more = align.beside()
     if more:
         torch.stack([*more.values()]).sum().backward()  # type: ignore[no-untyped-call]
     return {"loss": loss.detach(), **told, **{name: value.detach() for name, value in more.items()}}
