@@ -10,11 +10,14 @@ import torch
 from hwsi.benchmarks import ablate
 from hwsi.benchmarks.ablate import Budget, answer_loss, table
 from hwsi.benchmarks.ablate_data import SEVERAL, deciding
-from hwsi.benchmarks.ablate_model import only_scales
+from hwsi.benchmarks.ablate_model import build_processor, only_scales
 from hwsi.benchmarks.ablate_variants import SCALES, VARIANTS
+from hwsi.benchmarks.ablate_words import take
 from hwsi.model.attention import TEXT_NODE
 from hwsi.model.config import PLACEHOLDERS
+from hwsi.model.modeling import HwsiForConditionalGeneration
 from hwsi.model.prompt import Layout, Node
+from hwsi.model.tokenizer import train_nano_tokenizer
 
 WHOLE = Layout(
     (
@@ -84,7 +87,8 @@ COURSE = SimpleNamespace(
 def test_runs_are_done_once_and_again_only_for_another_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     done, works = [], []
 
-    def one(course, variant, seed, budget, work, device):
+    def one(course, variant, seed, budget, words, work, device):
+        assert words == {"read": budget.words}
         done.append((variant.name, seed))
         works.append(work)
         work.mkdir(parents=True)
@@ -92,6 +96,7 @@ def test_runs_are_done_once_and_again_only_for_another_budget(tmp_path: Path, mo
 
     monkeypatch.setattr(ablate, "_one", one)
     monkeypatch.setattr(ablate, "read_course", lambda *folders: COURSE)
+    monkeypatch.setattr(ablate, "reading_weights", lambda course, out, *, steps, **others: {"read": steps})
     variants = [VARIANTS["slide"], VARIANTS["all"]]
     asked = {"cohort": tmp_path, "test": tmp_path, "features": tmp_path, "variants": variants, "seeds": 2}
     found = ablate.run(tmp_path / "out", budget=Budget(), **asked)
@@ -119,6 +124,19 @@ def test_the_table_counts_questions_and_the_majority():
     assert any(line.startswith("| all four, maxsim | 1.000 |") for line in lines)
 
 
+def test_all_runs_begin_with_the_same_words_and_with_their_own_eyes():
+    config, _ = build_processor(train_nano_tokenizer(["What is this? It is tissue."]))
+    torch.manual_seed(0)
+    first, second = (HwsiForConditionalGeneration(config) for _ in range(2))
+    own = {k: v.clone() for k, v in second.model.visual.projectors["slide"].state_dict().items()}
+    weights = {k: v.clone() for k, v in first.state_dict().items() if "visual" not in k and k != "lm_head.weight"}
+    take(second, weights)
+    assert torch.equal(second.lm_head.weight, first.lm_head.weight)
+    assert all(torch.equal(v, own[k]) for k, v in second.model.visual.projectors["slide"].state_dict().items())
+    with pytest.raises(RuntimeError, match="another language model"):
+        take(second, {"model.unheard.weight": torch.zeros(1)})
+
+
 @pytest.mark.slow
 def test_every_variant_trains_and_answers_on_drawn_slides(tmp_path: Path):
     from hwsi.training.nano.regenerate import regenerate_cohort
@@ -128,7 +146,8 @@ def test_every_variant_trains_and_answers_on_drawn_slides(tmp_path: Path):
         assert not list((tmp_path / split).glob("*.svs"))
         assert not list((tmp_path / split).glob("*.tiff"))
     asked = {"cohort": tmp_path / "train", "test": tmp_path / "test", "features": tmp_path / "job"}
-    found = ablate.run(tmp_path / "out", budget=Budget(steps=2, slides=2, questions=3), seeds=1, **asked)
+    found = ablate.run(tmp_path / "out", budget=Budget(steps=2, slides=2, questions=3, words=2), seeds=1, **asked)
+    assert len(list((tmp_path / "out").glob("words-*.safetensors"))) == 1
     assert set(found) == set(VARIANTS)
     for results in found.values():
         assert 0 <= results[0]["accuracy"]["all"] <= 1

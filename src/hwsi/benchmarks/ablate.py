@@ -1,6 +1,7 @@
 """``hwsi bench ablate phantom``: the same small budget for every variant, and what each scale and loss was worth.
 
 - The cohort is drawn and encoded once by the packaged patch and cell encoders; every variant reads the same features.
+- All runs begin with one language model that can read (``ablate_words.py``); all else begins anew.
 - A run is one variant and one seed; its result is a file, and what is there is not run again. A run that was killed
   goes on from its checkpoint.
 - Closed questions of slides of another split: the option with the largest log-probability of its words and their end.
@@ -25,6 +26,7 @@ from torch.nn import functional as F
 from hwsi.benchmarks.ablate_data import SEVERAL, Course, Studied, deciding, read_course
 from hwsi.benchmarks.ablate_model import AblationModel, ScaledProcessor, build_processor
 from hwsi.benchmarks.ablate_variants import VARIANTS, Variant
+from hwsi.benchmarks.ablate_words import reading_weights, take
 from hwsi.features.atomic import write_atomic
 from hwsi.model.prompt import question_text
 from hwsi.model.tokenizer import train_nano_tokenizer
@@ -43,6 +45,7 @@ class Budget:
 
     Attributes:
         steps: of the optimizer. slides: of a batch; questions: to each. lr: peak. align: weight of L_HCA.
+        words: steps of reading, once, before all runs.
     """
 
     steps: int = 400
@@ -50,6 +53,7 @@ class Budget:
     questions: int = 10
     lr: float = 1.5e-3
     align: float = 0.3
+    words: int = 400
 
 
 def run(
@@ -68,6 +72,10 @@ def run(
     course = read_course(cohort, test, features)
     tell = say or (lambda what, done, total: None)
     names = {"slides": [len(course.train), len(course.test)]}
+    tell("words", 0, 1)
+    words = reading_weights(
+        course, out, steps=budget.words, notes=budget.slides, questions=budget.questions, lr=budget.lr
+    )
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     todo = [(v, seed) for seed in range(seeds) for v in variants]
     for done, (variant, seed) in enumerate(todo):
@@ -78,7 +86,7 @@ def run(
         if result is None:
             # a checkpoint of another budget is another run's
             work = out / "work" / f"{variant.name}-{seed}-{sha256(json.dumps(of).encode()).hexdigest()[:8]}"
-            result = of | _one(course, variant, seed, budget, work, device)
+            result = of | _one(course, variant, seed, budget, words, work, device)
             write_atomic(path, json.dumps(result, indent=1).encode())
             shutil.rmtree(work, ignore_errors=True)
         found[variant.name].append(result)
@@ -96,11 +104,14 @@ def _stored(path: Path, of: dict[str, Any]) -> dict[str, Any] | None:
     return result if {name: result.get(name) for name in same} == same else None
 
 
-def _one(course: Course, variant: Variant, seed: int, budget: Budget, work: Path, device: str) -> dict[str, Any]:
-    """Train one variant from scratch, and ask."""
+def _one(
+    course: Course, variant: Variant, seed: int, budget: Budget, words: dict[str, Tensor], work: Path, device: str
+) -> dict[str, Any]:
+    """Train one variant, and ask."""
     started = time.monotonic()
     config, processor = build_processor(train_nano_tokenizer(course.texts))
     model = AblationModel(variant, config, course.texts, seed).to(device)
+    take(model.language, words)
     model.region.fit(torch.zeros(2, model.region.mean.shape[0]))  # regions read no cells here
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:

@@ -1,7 +1,7 @@
 """The model of the ablation: nano's parts over fixed patch and cell features, with only some scales in the prompt.
 
-- Region and slide encoder, CCAF, projectors, text tower and a small language model are trained from scratch, together,
-  each variant its own. Patch and cell vectors are fixed and shared.
+- Region and slide encoder, CCAF, projectors and text tower are trained from scratch, and with them a small language
+  model that can read, each variant its own. Patch and cell vectors are fixed and shared.
 - A region's vector is made of its patches' vectors alone: what is known of cells reaches the language model through
   cell tokens or not at all. (The slide's is made of regions, also where regions have no token of their own.)
 - Answers and alignment are trained on the same batch of slides.
