@@ -43,7 +43,7 @@ State = dict[str, tuple[str, str | None, str | None]]
 def make_cohort(folder: Path, slides: int, real: Path | None) -> None:
     """Real slides by links, phantoms of 768 and 1024 µm for the rest."""
     from hwsi.phantom.cohort import write_phantom
-    from hwsi.phantom.spec import DIAGNOSES, Spec
+    from hwsi.phantom.spec import ORGAN_OF, Spec
 
     folder.mkdir(parents=True)
     found = [] if real is None else [p for p in sorted(real.rglob("*")) if p.is_file()]
@@ -53,7 +53,7 @@ def make_cohort(folder: Path, slides: int, real: Path | None) -> None:
         link.symlink_to(path)
     rng = np.random.default_rng(0)
     for i in range(slides - len(found)):
-        side, diagnosis = int(rng.choice([768, 1024])), list(DIAGNOSES)[i % len(DIAGNOSES)]
+        side, diagnosis = int(rng.choice([768, 1024])), list(ORGAN_OF)[i % len(ORGAN_OF)]
         write_phantom(folder / f"phantom{i:03d}.svs", Spec(1000 + i, diagnosis, width_um=side, height_um=side))
 
 

@@ -127,7 +127,7 @@ def test_a_url_is_fetched(slide, tmp_path):
     assert not path.exists()
     with pytest.raises(HwsiError, match=r"slide_missing.*cannot be fetched"), local_copy("memory://b/no.tiff", None):
         pass
-    with pytest.raises(HwsiError, match=r"slide_missing|extra_missing"), local_copy("nonsense://b/no.tiff", None):
+    with pytest.raises(HwsiError, match=r"option_invalid|extra_missing"), local_copy("nonsense://b/no.tiff", None):
         pass
 
 
@@ -145,3 +145,19 @@ def test_settings_come_back(tmp_path):
     for broken in ("", "{}", "[]", '{"cache": null, "preset": {}}'):
         with pytest.raises(HwsiError, match="job_corrupt"):
             Job.from_json(tmp_path, broken)
+
+
+def test_two_slides_at_a_time_give_the_same_bytes(job, slide, tmp_path):
+    from hwsi.benchmarks.encode_rates import run_lane
+
+    second = tmp_path / "second.tiff"
+    second.write_bytes(slide.read_bytes())
+    alone = [one.encode_one(job, Row(i, str(path))).features for i, path in enumerate((slide, second))]
+    lap = run_lane(Job(tmp_path / "other", job.preset, "cpu"), [slide, second])
+    assert [o.features.read_bytes() for o in lap.outcomes] == [path.read_bytes() for path in alone]
+    assert 0 < lap.model_share <= 1
+    # waiting for the other slide's turn is not a slide's own time
+    assert sum(o.seconds for o in lap.outcomes) < 2 * lap.timings.wall
+    (tmp_path / "broken.tiff").write_bytes(b"none")
+    with pytest.raises(HwsiError, match="slide_"):
+        run_lane(Job(tmp_path / "third", job.preset, "cpu"), [slide, tmp_path / "broken.tiff"])

@@ -198,3 +198,23 @@ def test_a_slide_encoder_may_read_patches():
         replace(given, slide=PatchesOfSlide("conch_v15", 512)).check(SMALL)
     with pytest.raises(HwsiError, match=r"of patch-fake of 512 px, not of patch-fake of 256 px"):
         replace(given, slide=PatchesOfSlide(side=512)).check(SMALL)
+
+
+def test_each_worker_has_one_of_several_gpus(monkeypatch):
+    from hwsi.encoding.cohort import one
+    from hwsi.encoding.cohort.job import Job
+    from hwsi.encoding.device import devices_of
+    from hwsi.presets import load_preset
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert devices_of("auto", small=False) == devices_of("cuda", small=True) == ("cuda:0", "cuda:1", "cuda:2")
+    assert devices_of("auto", small=True) == ("auto",)
+    assert devices_of("cuda:2, cuda:0", small=False) == ("cuda:2", "cuda:0")
+    loaded = []
+    monkeypatch.setattr(one, "load_encoders", lambda job, device: loaded.append(device))
+    monkeypatch.setattr(one, "is_small", lambda preset: False)
+    for worker in range(5):
+        one._loaded(Job("job", load_preset("nano"), "auto"), worker)
+    assert loaded == ["cuda:0", "cuda:1", "cuda:2", "cuda:0", "cuda:1"]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert devices_of("auto", small=False) == ("auto",)

@@ -10,6 +10,7 @@ import slide_makers as make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from PIL import Image as Pil
 
 from hwsi.errors import HwsiError
 from hwsi.slide import find_tissue, open_slide, region_focus
@@ -316,3 +317,20 @@ def test_a_cloud_of_blur_in_a_region_lowers_its_focus(tmp_path):
     assert focus[1] > 0.7  # one window does not speak for a region
     assert focus[2] < 0.6
     assert focus[3] < 0.4
+
+
+def test_larger_than_any_glass_is_damage(tmp_path):
+    """Headers that cannot be would ask for more memory and time than there is."""
+    path = tmp_path / "slide.png"
+    Pil.new("1", (6000, 5000)).save(path)
+    with open_slide(path, mpp=50.0) as slide, pytest.raises(HwsiError, match=r"slide_corrupt.*300 x 250 mm.*--mpp"):
+        find_tissue(slide)
+
+
+def test_the_mask_of_a_giant_slide_is_no_giant(tmp_path, monkeypatch):
+    monkeypatch.setattr("hwsi.slide.tissue._MOST_PX", 10_000)
+    disc = (200, 150, 100)
+    tissue = find_tissue(as_slide(tmp_path, make.h_and_e(400, 300, [disc])))
+    assert tissue.mask.size <= 10_400
+    assert tissue.mpp == pytest.approx(8 * 12**0.5)
+    assert tissue.area_mm2 == pytest.approx(np.pi * 0.8**2, rel=0.1)

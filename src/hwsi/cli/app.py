@@ -31,6 +31,7 @@ from hwsi.cli import (
     match,
     models,
     phantom,
+    plan,
     report,
     retry,
     search,
@@ -56,6 +57,7 @@ app.command("info")(info.info)
 app.command("encode")(encode.encode)
 app.command("status")(status.status)
 app.command("retry")(retry.retry)
+app.command("plan")(plan.plan)
 app.command("ask")(ask.ask)
 app.command("report")(report.report)
 app.command("caption")(caption.caption)
@@ -115,6 +117,9 @@ def main(argv: list[str] | None = None) -> int:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _refuse(Reason.DISK_FULL.value, str(error), "free some space and run it again")
         return _bug(error)
+    except MemoryError as error:
+        what = f"no memory left: {error}" if str(error) else "no memory left"
+        return _refuse(Reason.OUT_OF_MEMORY.value, what, "end other programs, or run it on a larger machine")
     except Exception as error:  # the last one: what is left is either a wrong call or a bug
         # usage errors come from typer's own click, whose module moved between versions: known by what they can do
         describe = getattr(error, "format_message", None)

@@ -15,21 +15,30 @@ if TYPE_CHECKING:
     from hwsi.encoding.cohort.eta import Estimate
     from hwsi.encoding.cohort.job import Job, Outcome, Row
     from hwsi.encoding.cohort.state import StateTable
+    from hwsi.encoding.cohort.worker import Engine
 
+ENGINES = ("local", "ray")
 _LINES = 20
 
 
-def run_and_tell(table: "StateTable", job: "Job", *, workers: int, timeout_s: float) -> None:
+def run_and_tell(
+    table: "StateTable", job: "Job", *, workers: int | None, timeout_s: float, engine: str = "local"
+) -> None:
     """Encode what the table has chosen, and say what became of it.
+
+    Args:
+        table, job: what and how. workers: how many; None: one for each GPU, or one; on a cluster one for each node.
+        timeout_s: without a word of a slide. engine: ``local`` or ``ray``.
 
     Errors: what ends a run; the reason of the first slide that failed.
     """
     from hwsi.encoding.cohort.runner import run_cohort
     from hwsi.encoding.cohort.summary import write_summary
 
+    source, workers = _workers(job, workers, engine)
     try:
         with _bars() as bars:
-            run_cohort(table, job, workers=workers, patience_s=timeout_s, watch=bars)
+            run_cohort(table, job, workers=workers, patience_s=timeout_s, watch=bars, engine=source)
     except HwsiError:
         with suppress(HwsiError):  # what ended the run is what matters
             write_summary(table)
@@ -38,10 +47,9 @@ def run_and_tell(table: "StateTable", job: "Job", *, workers: int, timeout_s: fl
     rows = table.rows(chosen=True)
     for row in rows:
         if row["state"] == "done":
-            features = job.out / row["features"]
-            out().print(str(features), markup=False)
-            if job.cells_geojson:
-                out().print(str(job.out / "cells" / f"{features.stem}.geojson"), markup=False)
+            beside = [f"cells/{Path(row['features']).stem}.geojson"] if job.cells_geojson else []
+            for name in (row["features"], *beside):
+                out().print(str(job.out / name) if job.store is None else f"{job.store}/{name}", markup=False)
     failed = [row for row in rows if row["state"] == "failed"]
     before = [row for row in failed if row["id"] not in bars.told]
     for row in before[:_LINES]:
@@ -52,6 +60,28 @@ def run_and_tell(table: "StateTable", job: "Job", *, workers: int, timeout_s: fl
         what = f"{len(failed)} of {len(rows)} slides were not encoded"
         raise HwsiError(Reason(failed[0]["reason"]), what, f"see the lines above and {summary}; the others are done")
     note(f"hwsi: all {len(rows)} slides are encoded")
+
+
+def _workers(job: "Job", workers: int | None, engine: str) -> tuple["Engine | None", int]:
+    """Where workers come from (None: this machine), and how many."""
+    from hwsi.encoding.device import devices_of
+    from hwsi.encoding.stack import is_small
+
+    if engine not in ENGINES:
+        raise HwsiError(Reason.OPTION_INVALID, f"there is no engine {engine!r}", f"take {' or '.join(ENGINES)}")
+    small = is_small(job.preset)
+    if engine == "local":
+        return None, len(devices_of(job.device, small=small)) if workers is None else workers
+    from hwsi.encoding.cohort.on_ray import RayCluster, gpus, nodes
+
+    if workers == 0 or "," in job.device or ":" in job.device:
+        what = "--workers 0" if workers == 0 else f"--device {job.device}"
+        raise HwsiError(Reason.OPTION_INVALID, f"{what} is of this machine, not of a cluster", "leave it out")
+    gpu = job.device == "cuda" or (job.device == "auto" and not small and gpus() > 0)
+    if gpu and not gpus():
+        raise HwsiError(Reason.OPTION_INVALID, "the cluster has no GPU", "take --device cpu, or auto")
+    count = workers or (gpus() if gpu else nodes())
+    return RayCluster(job, None, count, gpu=gpu), count
 
 
 class _Bars:

@@ -11,7 +11,7 @@ import typer
 
 from hwsi.cli.cohort import run_and_tell
 from hwsi.cli.console import bars, note, out
-from hwsi.cli.options import DeviceOpt, MaskOpt, MppOpt, PresetOpt, TimeoutOpt, WorkersOpt
+from hwsi.cli.options import DeviceOpt, EngineOpt, MaskOpt, MppOpt, PresetOpt, TimeoutOpt, WorkersOpt
 from hwsi.errors import HwsiError, Reason
 
 if TYPE_CHECKING:
@@ -43,11 +43,33 @@ def encode(
     ] = None,
     workers: WorkersOpt = None,
     timeout: TimeoutOpt = 1800.0,
+    engine: EngineOpt = "local",
     cache: Annotated[
         Path | None,
         typer.Option(
             "--cache", "--wsi_cache", help="Folder on a fast disk: slides are copied there while they are encoded."
         ),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            help="Finished files go there (s3://bucket/folder, ...) instead of staying in --out; what is there already "
+            "is fetched, checked and not made again.",
+        ),
+    ] = None,
+    given: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="PATH",
+            help="Patches that TRIDENT, CLAM, AtlasPatch, STAMP or slide2vec encoded (a folder; of one slide, a file): "
+            "their vectors are taken, only what is missing is computed.",
+        ),
+    ] = None,
+    given_encoder: Annotated[
+        str | None, typer.Option("--from-encoder", help="Which encoder made them, if they do not say (CLAM, .pt).")
     ] = None,
     cells_geojson: Annotated[
         bool, typer.Option("--cells-geojson", help="Also write the cells as GeoJSON that QuPath opens.")
@@ -111,17 +133,21 @@ def encode(
     chosen = _as_released(load_preset(preset), mask) if as_released else load_preset(preset)
     chosen = adapt(chosen, mag=mag, patch_size=patch_size, patch_encoder=patch_encoder)
     chosen = chosen if precision is None else _in_precision(chosen, precision)
-    job = Job(out_dir, chosen, device, trust_remote_code, cells_geojson, cache)
+    if given is not None and not (given.is_dir() or (given.is_file() and not cohort and len(words) == 1)):
+        what = f"{given} is a file" if given.is_file() else f"there is no {given}"
+        raise HwsiError(Reason.OPTION_INVALID, what, "of several slides, hand in the folder of a tool's features")
+    job = Job(out_dir, chosen, device, trust_remote_code, cells_geojson, cache, store, given, given_encoder)
     found = find_slides(words, manifest=manifest, root=wsi_dir, skip=out_dir)
     if found.others:
         note(f"hwsi: {told_others(found.others)}; they are no slides by their names and are left out")
     entries = [with_defaults(entry, mpp) for entry in found.entries]
-    if len(entries) == 1 and not cohort and workers is None:
+    if len(entries) == 1 and not cohort and workers is None and engine == "local" and store is None:
         _encode_alone(job, Row(0, words[0], entries[0].mpp, mask))
         return
     with StateTable(out_dir, create=True) as table:
         table.enrol(job, entries)
-        run_and_tell(table, job, workers=int(cohort) if workers is None else workers, timeout_s=timeout)
+        few = workers is None and not cohort and engine == "local"
+        run_and_tell(table, job, workers=0 if few else workers, timeout_s=timeout, engine=engine)
 
 
 def _encode_alone(job: "Job", row: "Row") -> None:

@@ -7,7 +7,7 @@ import typer
 
 from hwsi.cli.cohort import run_and_tell
 from hwsi.cli.console import note
-from hwsi.cli.options import TimeoutOpt, WorkersOpt
+from hwsi.cli.options import EngineOpt, TimeoutOpt, WorkersOpt
 from hwsi.errors import HwsiError, Reason
 
 
@@ -18,6 +18,7 @@ def retry(
     ],
     workers: WorkersOpt = None,
     timeout: TimeoutOpt = 1800.0,
+    engine: EngineOpt = "local",
 ) -> None:
     """Encode the slides of a job again that failed for a reason, as the job was asked for last."""
     from hwsi.encoding.cohort.state import StateTable
@@ -33,4 +34,4 @@ def retry(
             note(f"hwsi: no slide of {job_dir} failed for {', '.join(reason)}")
             return
         table.choose(ids)
-        run_and_tell(table, job, workers=1 if workers is None else workers, timeout_s=timeout)
+        run_and_tell(table, job, workers=workers, timeout_s=timeout, engine=engine)

@@ -68,8 +68,8 @@ def best_batch(
     """The smallest batch that gives as good as the most images a second, and its layout.
 
     Batches are tried from the smallest up, as long as they get no slower and fit into a GPU's memory; with the one that
-    is taken, convolutions' weights are tried channels-last, too. Each counts as its median of three turns. The encoder's
-    weights are as before at the end.
+    is taken, convolutions' weights are tried channels-last, too. Each counts as its median of three turns. At the end
+    the encoder's weights are as before.
 
     Args:
         encoder: on ``device``.

@@ -46,6 +46,23 @@ def choose_device(name: str, *, small: bool) -> str:
     return str(device)
 
 
+def devices_of(name: str, *, small: bool) -> tuple[str, ...]:
+    """The devices that a name stands for: those that it lists, or all GPUs; each worker has one, in turns.
+
+    Args:
+        name: as of :func:`choose_device`, or several with commas between: ``cuda:0,cuda:2``.
+        small: all weights are in the package, so ``auto`` is the CPU.
+    """
+    if name not in ("auto", "cuda"):
+        return tuple(part.strip() for part in name.split(","))
+    if name == "auto" and small:
+        return (name,)
+    import torch
+
+    count = torch.cuda.device_count()
+    return tuple(f"cuda:{i}" for i in range(count)) if count > 1 else (name,)
+
+
 def precise(preset: Preset, device: str) -> AbstractContextManager[Any]:
     """In which patches are encoded: float32, but for a preset that asks for bfloat16."""
     import torch

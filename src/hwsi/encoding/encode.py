@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +21,22 @@ import torch
 import hwsi
 from hwsi.encoders.summaries import summarise_tissue
 from hwsi.encoding.device import in_precision
+from hwsi.encoding.given import Given, Laid, lay_given
 from hwsi.encoding.journal import Journal, JournalCells
 from hwsi.encoding.memory import give_back
 from hwsi.encoding.pixels import plan_regions
 from hwsi.encoding.progress import Progress, silent
-from hwsi.encoding.regions import cell_rows, encode_region_tokens, encode_regions
+from hwsi.encoding.regions import NOTHING, cell_rows, encode_region_tokens, encode_regions
 from hwsi.encoding.released import lay_released, with_quadruplet, write_layout
 from hwsi.encoding.stack import Stack, load_stack
 from hwsi.encoding.timing import Timings
 from hwsi.encoding.tuning import tune
+from hwsi.encoding.turns import Turn, at_once
 from hwsi.errors import HwsiError, Reason
 from hwsi.features.file import check_features, read_features, write_features
 from hwsi.features.slide_features import SlideFeatures
 from hwsi.hierarchy.grid import build_grid
+from hwsi.hierarchy.selection import described
 from hwsi.hierarchy.tree import Hierarchy
 from hwsi.presets import Preset, load_preset
 
@@ -97,15 +101,24 @@ def encode_to_file(
     device: str = "auto",
     progress: Progress | None = None,
     timings: Timings | None = None,
+    turn: Turn = at_once,
+    given: Given | None = None,
 ) -> Path:
-    """As :func:`encode_slide`, but gives the path of the file and never holds all cells in memory."""
+    """As :func:`encode_slide`, but gives the path of the file and never holds all cells in memory.
+
+    Args:
+        slide, out, preset, mask, mpp, stack, device, progress, timings: as there.
+        turn: entered around the work of models, where several slides share them.
+        given: patches and vectors of another tool; only what is missing is computed.
+    """
     from hwsi.slide import open_slide
 
     if isinstance(slide, str | Path):
         with open_slide(slide, mpp=mpp) as opened:
             return encode_to_file(
-                opened, out, preset=preset, mask=mask, stack=stack, device=device, progress=progress, timings=timings
-            )
+                opened, out, preset=preset, mask=mask, stack=stack, device=device, progress=progress, timings=timings,
+                turn=turn, given=given,
+            )  # fmt: skip
     if mpp is not None:
         raise ValueError("an open slide has its resolution; mpp goes with a path")
     chosen = preset if isinstance(preset, Preset) else load_preset(preset)
@@ -114,7 +127,7 @@ def encode_to_file(
     with timings("load"):
         stack = in_precision(stack or load_stack(chosen, device), chosen)
         stack.check(chosen)
-    key = _key(slide, chosen, stack, mask)
+    key = key_of(slide, chosen, stack, mask, given)
     folder, target = Path(out) / "partial" / slide.name, Path(out) / "features" / f"{slide.name}.h5"
 
     journal = Journal(folder, key)
@@ -127,18 +140,22 @@ def encode_to_file(
     slide.check()  # a copy that broke off is told now, not after hours
     progress("tissue", 0, 1)
     with timings("tissue"):
-        tissue, tree = find_tree(slide, chosen, mask)
+        tissue, tree, laid = _find(slide, chosen, mask, given)
     progress("tissue", 1, 1)
     with journal:
         # another process may have made it while this one waited
         if not _is_whole(target, slide, key):
-            with timings("tune"):
+            with turn(), timings("tune"):
                 tune(stack, chosen, Path(out))
-            encode_regions(slide, tree, chosen, stack, journal, progress, timings)
-            features = _collect(slide, tree, tissue, chosen, stack, journal, timings, key)
+            rows = NOTHING if laid is None else laid.rows
+            encode_regions(slide, tree, chosen, stack, journal, progress, timings, turn, rows)
+            with turn():
+                features = collect(slide, tree, tissue, chosen, stack, journal, timings, key)
+            if laid is not None:
+                features = _with_given(features, laid)
             cells = JournalCells(journal, len(tree.regions), {stack.cell.spec.id: stack.cell.spec.dim})
             if stack.fusion is not None:
-                with timings("fusion"):
+                with turn(), timings("fusion"):
                     features = with_quadruplet(features, cells, stack, chosen)
                 write_layout(features, Path(out) / "released")
             with timings("write"):
@@ -180,11 +197,9 @@ def find_tree(slide: "Slide", preset: Preset, mask: str | Path | None) -> tuple[
     Raises:
         HwsiError: NO_TISSUE, MASK_INVALID; FLUORESCENCE, PEN_MARKED unless a mask says what is tissue.
     """
-    from hwsi.slide import find_tissue, refuse_unsuitable, region_focus
+    from hwsi.slide import region_focus
 
-    tissue = find_tissue(slide, mpp=preset.tissue_mpp, mask=None if mask is None else Path(mask))
-    if mask is None:
-        refuse_unsuitable(slide, tissue)
+    tissue = look_for_tissue(slide, preset, mask)
     if preset.as_released:
         return tissue, lay_released(slide)
     tree = build_grid(
@@ -206,7 +221,43 @@ def find_tree(slide: "Slide", preset: Preset, mask: str | Path | None) -> tuple[
     return tissue, tree
 
 
-def _collect(
+def look_for_tissue(slide: "Slide", preset: Preset, mask: str | Path | None) -> "Tissue":
+    """The tissue of a slide. Raises HwsiError: MASK_INVALID; FLUORESCENCE, PEN_MARKED unless a mask says what it is."""
+    from hwsi.slide import find_tissue, refuse_unsuitable
+
+    tissue = find_tissue(slide, mpp=preset.tissue_mpp, mask=None if mask is None else Path(mask))
+    if mask is None:
+        refuse_unsuitable(slide, tissue)
+    return tissue
+
+
+def _find(
+    slide: "Slide", preset: Preset, mask: str | Path | None, given: Given | None
+) -> tuple["Tissue", Hierarchy, Laid | None]:
+    """The tissue of a slide and its tree: the grid's, or that of the patches that are given."""
+    if given is None:
+        return (*find_tree(slide, preset, mask), None)
+    if preset.as_released:
+        what = "patches of another tool do not lie on the release's grid"
+        raise HwsiError(Reason.OPTION_INVALID, what, "leave out --as-released, or --from")
+    tissue = look_for_tissue(slide, preset, mask)
+    laid = lay_given(given, slide, tissue, preset)
+    return tissue, laid.tree, laid
+
+
+def _with_given(features: SlideFeatures, laid: Laid) -> SlideFeatures:
+    """The features with all vectors that were given, and where they come from."""
+    told = features.provenance
+    of_tool = {name: {**told["encoders"].get(name, {}), **about} for name, about in laid.encoders.items()}
+    return replace(
+        features,
+        patch=features.patch | laid.rows,
+        warnings=(*features.warnings, *laid.warnings),
+        provenance={**told, "encoders": {**told["encoders"], **of_tool}, "given": laid.provenance},
+    )
+
+
+def collect(
     slide: "Slide",
     tree: Hierarchy,
     tissue: "Tissue",
@@ -234,9 +285,9 @@ def _collect(
         centre_mm = tree.centre_mm(tree.regions.xy, tree.regions.size0)
         seen = region
         if stack.slide.spec.reads:
-            tissue_only = ~tree.patches.background
-            centre_mm = tree.centre_mm(tree.patches.xy[tissue_only], tree.patches.size0)
-            seen = patch[stack.patch.spec.id][tissue_only]
+            there = described(tree.patches.background, patch[stack.patch.spec.id])
+            centre_mm = tree.centre_mm(tree.patches.xy[there], tree.patches.size0)
+            seen = patch[stack.patch.spec.id][there]
         elif stack.slide.spec.with_tissue:
             regions = tree.regions
             columns = summarise_tissue([rings[0] for rings in outlines], regions.tissue, regions.xy, regions.size0)
@@ -268,7 +319,7 @@ def _collect(
     )
 
 
-def _key(slide: "Slide", preset: Preset, stack: Stack, mask: str | Path | None) -> str:
+def key_of(slide: "Slide", preset: Preset, stack: Stack, mask: str | Path | None, given: Given | None = None) -> str:
     """Digest of all that the features of a slide depend on, the slide with it."""
     parts = {
         "revision": _REVISION,
@@ -277,6 +328,7 @@ def _key(slide: "Slide", preset: Preset, stack: Stack, mask: str | Path | None) 
         "preset": _of_features(preset),
         "encoders": stack.identity(),
         "mask": _digest(mask) if mask is not None else None,
+        **({} if given is None else {"given": given.digest}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

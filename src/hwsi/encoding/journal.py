@@ -107,17 +107,21 @@ class Journal:
             self._replace(self._path(region), packed.getvalue())
 
     def count(self, region: int, patches: int) -> int | None:
-        """How many cells were found in a region; None if it is not done, or its file is damaged."""
+        """How many cells were found in a region; None if it is not done, or its file is damaged (then it goes)."""
+        found = self.peek(region, patches)
+        if found is None:
+            self._path(region).unlink(missing_ok=True)
+        return found
+
+    def peek(self, region: int, patches: int) -> int | None:
+        """As :meth:`count`, but changes nothing: for those who read beside the one who holds the lock."""
         try:
             with np.load(self._path(region), allow_pickle=False) as file:
                 # every array is read, so that a file cut short by a power failure is noticed
                 arrays = {name: file[name] for name in file.files}
             of_patches = (arrays[name] for name in ("patch", "read") if name in arrays)
             return len(arrays["xy"]) if all(len(a) == patches for a in of_patches) else None
-        except FileNotFoundError:
-            return None
         except _DAMAGE:
-            self._path(region).unlink(missing_ok=True)
             return None
 
     def patch(self, region: int) -> NDArray[np.float32]:

@@ -89,6 +89,7 @@ class RegionPixels:
         image: uint8 (H, W, 3), as read.
         x0, y0: its corner in level-0 pixels.
         footprint0: its size (width, height) in level-0 pixels, a fraction.
+        own: uint8 (n, patch_px, patch_px, 3), patches that were read at their own corners; None: they lie on the grid.
         width, height: its size in pixels at ``read_mpp``.
         halo_px: the rim in these pixels.
     """
@@ -102,9 +103,12 @@ class RegionPixels:
     height: int
     halo_px: int
     tree: Hierarchy
+    own: Image | None = None
 
     def patches(self) -> Image:
         """uint8 (n, patch_px, patch_px, 3) at ``read_mpp``, of the patches that hold tissue."""
+        if self.own is not None:
+            return self.own
         image = _resized(self.image, self.width, self.height)
         px = self.tree.patch_px
         corners = self.halo_px + self.plan.row_col * px
@@ -160,7 +164,22 @@ def read_region(slide: Readable, tree: Hierarchy, plan: RegionPlan, *, halo_um: 
     ]
     image = slide.read(x0, y0, (asked[0], asked[1]), mpp)
     footprint0 = (asked[0] * mpp / slide.mpp_xy[0], asked[1] * mpp / slide.mpp_xy[1])
-    return RegionPixels(plan, image, x0, y0, footprint0, width, height, halo_px, tree)
+    own = None if _on_grid(tree, plan) else _at_own_corners(slide, tree, plan)
+    return RegionPixels(plan, image, x0, y0, footprint0, width, height, halo_px, tree, own)
+
+
+def _on_grid(tree: Hierarchy, plan: RegionPlan) -> bool:
+    """Whether the patches of a region lie where its grid has them; another tool's need not."""
+    side = tree.patch_px * tree.read_mpp / tree.mpp
+    corner = (plan.row_col + np.array([plan.row0, plan.col0]))[:, ::-1] * side + plan.origin0
+    return bool((np.abs(corner - tree.patches.xy[plan.patches]) <= 1 + _ROUNDED).all())
+
+
+def _at_own_corners(slide: Readable, tree: Hierarchy, plan: RegionPlan) -> Image:
+    px = tree.patch_px
+    wide, high = (round(px * side_um / tree.mpp) for side_um in slide.mpp_xy)  # as `asked` of a region
+    read = (slide.read(x, y, (wide, high), tree.read_mpp) for x, y in tree.patches.xy[plan.patches].tolist())
+    return np.stack([_resized(image, px, px) for image in read])
 
 
 def _resized(image: Image, width: int, height: int) -> Image:

@@ -10,7 +10,7 @@ Notation: R regions, T patches of a region, n of them with tissue, D width of an
 """
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -31,12 +31,15 @@ from hwsi.encoding.pixels import Readable, RegionPixels, RegionPlan, plan_region
 from hwsi.encoding.progress import Progress
 from hwsi.encoding.stack import Stack
 from hwsi.encoding.timing import Timings
+from hwsi.encoding.turns import Turn, at_once
 from hwsi.errors import HwsiError, Reason
 from hwsi.features.slide_features import CellBlock
-from hwsi.hierarchy.tree import Hierarchy
+from hwsi.hierarchy.farthest import farthest_points
+from hwsi.hierarchy.tree import Hierarchy, Int
 from hwsi.presets import Preset
 
 Rows = NDArray[np.float32]
+NOTHING: Mapping[str, Rows] = {}
 
 
 def encode_regions(
@@ -47,8 +50,17 @@ def encode_regions(
     journal: Journal,
     progress: Progress,
     timings: Timings,
+    turn: Turn = at_once,
+    given: Mapping[str, Rows] = NOTHING,
 ) -> None:
-    """Patches and cells of every region that the journal does not have, into the journal."""
+    """Patches and cells of every region that the journal does not have, into the journal.
+
+    Args:
+        slide: its pixels. tree: its regions and patches. preset, stack: how they are encoded.
+        journal: entered. progress: is told how far it is. timings: collects where the time goes.
+        turn: entered around the work of the patch encoders.
+        given: encoder -> (N, D) of all patches: what need not be computed.
+    """
     plans = plan_regions(tree)
     count = _Count(progress, regions=len(plans), patches=sum(len(plan.patches) for plan in plans))
     missing = []
@@ -59,18 +71,24 @@ def encode_regions(
         else:
             count.add(len(plan.patches), cells)
     count.tell()
-    with closing(_ahead(slide, tree, missing, preset, stack, timings)) as ahead:
+    wanted = [encoder for encoder in stack.patches if encoder.spec.id not in given]
+    with closing(_ahead(slide, tree, missing, preset, stack, wanted, timings)) as ahead:
         for plan, prepared, found in ahead:
             images = prepared.result()
             del prepared  # its memory goes before the next region is read
-            with timings("patch"):
-                made = [
-                    _encode_patches(one, stack.batch_of(encoder, preset), encoder, stack.device, preset)
-                    for encoder, one in zip(stack.patches, images, strict=True)
-                ]
+            rows = {encoder: values[plan.patches] for encoder, values in given.items()}
+            with turn(), timings("patch"):
+                # the region's own first: they say which of the others are worth encoding
+                for encoder, one in reversed([*zip(wanted, images, strict=True)]):
+                    with timings(encoder.spec.id):
+                        batch, chosen = stack.batch_of(encoder, preset), _spread(encoder, stack, preset, rows)
+                        part = one if chosen is None else one[chosen]
+                        made = _encode_patches(part, batch, encoder, stack.device, preset)
+                        rows[encoder.spec.id] = _in_place(made, chosen, len(one))
+            of_patches = [rows[encoder.spec.id] for encoder in stack.patches]
             block = found.result()
             with timings("journal"):
-                journal.put(plan.region, made[0], block, made[1] if len(made) > 1 else None)
+                journal.put(plan.region, of_patches[0], block, of_patches[1] if len(of_patches) > 1 else None)
             count.add(len(plan.patches), len(block.cells))
             count.tell()
 
@@ -132,6 +150,7 @@ def _ahead(
     plans: list[RegionPlan],
     preset: Preset,
     stack: Stack,
+    wanted: Sequence[PatchEncoder],
     timings: Timings,
 ) -> Generator[tuple[RegionPlan, Future[list[Tensor]], Future[CellBlock]]]:
     """Regions in order, with their patches (one batch for each encoder) and cells under way ahead of the taker."""
@@ -144,8 +163,12 @@ def _ahead(
     def prepare(pixels: Future[RegionPixels]) -> list[Tensor]:
         region = pixels.result()
         with timings("prepare"):
-            images = torch.from_numpy(region.patches())
-            return [_prepared(encoder, images) for encoder in stack.patches]
+            images = torch.from_numpy(region.patches()) if wanted else torch.zeros(0)
+            # of what is spared most patches, few are worth preparing
+            spared = stack.patch if preset.patch_spread is not None else None
+            prepared = [images if encoder is spared else _prepared(encoder, images) for encoder in wanted]
+            # page-locked memory is copied to a GPU while it computes
+            return [one.pin_memory() for one in prepared] if stack.device.startswith("cuda") else prepared
 
     def segment(pixels: Future[RegionPixels]) -> CellBlock:
         image = pixels.result()
@@ -171,6 +194,23 @@ def _ahead(
             pool.shutdown(cancel_futures=True)
 
 
+def _spread(encoder: PatchEncoder, stack: Stack, preset: Preset, rows: Mapping[str, Rows]) -> Int | None:
+    """Which patches of a region an encoder is to see, ascending; None for all (``Preset.patch_spread``)."""
+    if preset.patch_spread is None or encoder is not stack.patch or stack.region_patch is None:
+        return None
+    chosen = farthest_points(rows[stack.region_patch.spec.id], preset.patch_spread)[0]
+    return np.sort(chosen)
+
+
+def _in_place(made: Rows, chosen: Int | None, count: int) -> Rows:
+    """The vectors of some patches in a table (count, D) of all, zeros elsewhere."""
+    if chosen is None:
+        return made
+    rows = np.zeros((count, made.shape[1]), np.float32)
+    rows[chosen] = made
+    return rows
+
+
 def _prepared(encoder: PatchEncoder, images: Tensor) -> Tensor:
     """Patches (n, H, H, 3) at the size that an encoder sees, if it says how they get there."""
     preparation = getattr(encoder, "preparation", None)
@@ -183,10 +223,10 @@ def _encode_patches(images: Tensor, batch: int, encoder: PatchEncoder, device: s
     try:
         with torch.inference_mode(), precise(preset, device):
             for start in range(0, len(images), batch):
-                part = images[start : start + batch].to(device)
-                made.append(encoder.encode(part).float().cpu().numpy())
+                part = images[start : start + batch].to(device, non_blocking=True)
+                made.append(encoder.encode(part).float())
+            return torch.cat(made).cpu().numpy()  # once: a GPU is not kept waiting between batches
     except torch.OutOfMemoryError as error:
         what = f"{batch} patches at once do not fit into the memory of {device} with {encoder.spec.id}"
         todo = "write a smaller patch_batch into a copy of the preset"
         raise HwsiError(Reason.OPTION_INVALID, what, todo) from error
-    return np.concatenate(made)

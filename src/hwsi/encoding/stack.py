@@ -94,6 +94,9 @@ class Stack:
                     f"but {spec.id} sees {spec.input_px} px at {spec.mpp} um/px",
                     "correct the preset",
                 )
+        if preset.patch_spread is not None and self.region_patch is None:
+            what = f"patch_spread spares {self.patch.spec.id} nothing: the region encoder reads all of its vectors"
+            raise HwsiError(Reason.OPTION_INVALID, what, "leave it out of the preset")
         wanted, read = self.region.spec.reads, self.patches[-1].spec
         if wanted not in ("", read.id):
             what = f"{self.region.spec.id} reads vectors of {wanted}, not of {read.id}"
@@ -189,6 +192,11 @@ def choose(preset: Preset) -> Chosen:
     return Chosen(cell, patch, region, slide, extra, fusion)
 
 
+def is_small(preset: Preset) -> bool:
+    """Whether all weights of a preset's encoders are in the package. Raises as :func:`choose`."""
+    return all(spec.weights or not spec.has_weights for spec in choose(preset).all)
+
+
 def load_stack(preset: Preset, device: str = "auto", *, trust_remote_code: bool = False) -> Stack:
     """The encoders that a preset names, with the weights that are on this machine.
 
@@ -203,7 +211,7 @@ def load_stack(preset: Preset, device: str = "auto", *, trust_remote_code: bool 
     """
     chosen = choose(preset)
     _refuse_missing(preset, chosen)
-    at = choose_device(device, small=all(spec.weights or not spec.has_weights for spec in chosen.all))
+    at = choose_device(device, small=is_small(preset))
     digests = {spec.id: spec.weights_sha256() for spec in chosen.all}
 
     def build(spec: EncoderSpec | None) -> Any:

@@ -43,6 +43,7 @@ from hwsi.features.atomic import write_atomic
 from hwsi.features.bridges.pt import load_pt
 from hwsi.features.slide_features import Rows, SlideFeatures
 from hwsi.hierarchy.farthest import KEEP, filter_patches
+from hwsi.hierarchy.selection import described
 from hwsi.hierarchy.tree import Cells, Hierarchy, Int, Patches, Regions
 
 REGION_PX, PATCH_PX = 4096, 256
@@ -108,9 +109,10 @@ def kept_rows(features: SlideFeatures, patch: Rows, keep: int = KEEP) -> Int:
     if named is not None:
         inside = np.asarray(named, np.int64)
         return np.where(inside < 0, -1, inside + offsets[:-1, None])
+    there = described(patches.background, patch)
     found = []
     for start, end in pairwise(offsets.tolist()):
-        rows = start + np.flatnonzero(~patches.background[start:end])
+        rows = start + np.flatnonzero(there[start:end])
         found.append(rows[filter_patches(patch[rows], keep=keep)] if len(rows) else rows)
     out = np.full((len(found), max(map(len, found), default=0)), -1, np.int64)
     for line, rows in zip(out, found, strict=True):

@@ -56,6 +56,18 @@ def select_patches(
     return np.sort(rest[chosen]).astype(np.int64)
 
 
+def described(background: ArrayLike, features: ArrayLike) -> NDArray[np.bool_]:
+    """(n,) whether a patch's encoder has seen it: it holds tissue, and was not spared for being like others.
+
+    Args:
+        background: (n,) bool.
+        features: (n, d); a patch that was spared (``Preset.patch_spread``) has a row of zeros.
+    """
+    tissue = ~np.asarray(background, np.bool_)
+    there = tissue & np.asarray(features).any(axis=1)
+    return there if there.any() else tissue
+
+
 def select_regions(scores: ArrayLike, features: ArrayLike, budget: int) -> Int:
     """The regions that a budget allows: high in score, and together covering what the slide shows.
 

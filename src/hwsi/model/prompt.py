@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwsi.hierarchy.labels import patch_label, region_label
-from hwsi.hierarchy.selection import select_patches
+from hwsi.hierarchy.selection import described, select_patches
 from hwsi.hierarchy.tree import Hierarchy
 from hwsi.model.attention import SLIDE_NODE, TEXT_NODE
 from hwsi.model.config import PLACEHOLDERS
@@ -66,7 +66,7 @@ EMPTY_LAYOUT = Layout((Node("text", "", 0, TEXT_NODE),), (), np.zeros(0, np.int6
 def keep_patches(
     tree: Hierarchy, features: NDArray[np.float32], k: int, relevance: NDArray[np.float32] | None = None
 ) -> NDArray[np.int64]:
-    """Rows of the patches that are kept: per region at most ``k``, never background.
+    """Rows of the patches that are kept: per region at most ``k``, never background nor what was not encoded.
 
     Args:
         tree: of the slide.
@@ -78,9 +78,10 @@ def keep_patches(
         (P,) int64, ascending.
     """
     offsets = tree.patches.of_region(len(tree.regions))
+    there = described(tree.patches.background, features)
     kept = [np.zeros(0, np.int64)]
     for start, end in pairwise(offsets.tolist()):
-        rows = start + np.flatnonzero(~tree.patches.background[start:end])
+        rows = start + np.flatnonzero(there[start:end])
         chosen = select_patches(features[rows], k, None if relevance is None else relevance[rows])
         kept.append(np.sort(rows[chosen]))
     return np.concatenate(kept).astype(np.int64)

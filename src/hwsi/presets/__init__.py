@@ -54,6 +54,9 @@ class Preset(BaseModel):
         min_tissue: a patch with less tissue than this fraction is background.
         kept_patches: patches of a region that get tokens of their own in a prompt.
         cell_halo_um: rim read around a region, so that cells on its border are whole.
+        patch_spread: at most so many patches of a region are seen by the language model's patch encoder: those that
+            differ most by the vectors that the region's encoder reads, and so all that its filter can keep. None: all.
+            Only where these are two encoders, the region's the cheaper (CONCH beside HIPT).
         patch_batch, region_batch: how many are encoded at once. They change features in the last digits, so
             they belong to the preset and not to the call. A ``patch_batch`` of ``measured`` is what is fastest on the
             device that begins a job folder, and all of that folder is made with it (``hwsi.encoding.tuning``).
@@ -76,6 +79,7 @@ class Preset(BaseModel):
     tissue_mpp: PositiveFloat
     min_tissue: float = Field(ge=0, le=1)
     kept_patches: PositiveInt
+    patch_spread: PositiveInt | None = None
     cell_halo_um: float = Field(ge=0)
     patch_batch: PositiveInt | Literal["measured"]
     region_batch: PositiveInt
@@ -87,6 +91,13 @@ class Preset(BaseModel):
     def _patches_fill_a_region(self) -> Self:
         if self.region_px % self.patch_px:
             raise ValueError(f"region_px {self.region_px} is not a multiple of patch_px {self.patch_px}")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_kept_is_encoded(self) -> Self:
+        if self.patch_spread is not None and (self.as_released or self.patch_spread < self.kept_patches):
+            what = "the release encodes all" if self.as_released else f"{self.kept_patches} are kept"
+            raise ValueError(f"patch_spread {self.patch_spread}: {what} patches of a region")
         return self
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import shapely
 from numpy.typing import ArrayLike, NDArray
 
+from hwsi.errors import HwsiError, Reason
 from hwsi.slide.outline import mask_to_polygons, read_user_mask
 from hwsi.slide.slide import Slide
 from hwsi.slide.stain import pen_marks, stained
@@ -33,6 +34,10 @@ PEN_UM2 = 30_000.0
 """A pen's mark is at least this large."""
 _MIN_SIDE_PX = 64
 """A slide that would have fewer pixels on its longer side is looked at more closely."""
+_MOST_PX = 1 << 27
+"""A slide that would have more pixels (86 cm² at 8 µm/px) is looked at less closely: memory has bounds."""
+_MOST_MM2 = 50_000.0
+"""More than any glass has: whole organs are cut for 6 by 8 inches, 310 cm²."""
 
 
 @dataclass(frozen=True)
@@ -121,18 +126,25 @@ def find_tissue(slide: Slide, *, mpp: float = 8.0, mask: Path | None = None) -> 
 
     Args:
         slide: with a known pixel size.
-        mpp: micrometres per pixel of the mask; a coarser slide uses its own, a tiny one is looked at more closely.
+        mpp: micrometres per pixel of the mask; a coarser slide uses its own, a tiny one is looked at more closely, a
+            giant one less closely.
         mask: the user's own mask instead, an image of the slide or GeoJSON in level-0 pixels.
 
     Returns:
         The tissue; empty if there is none.
 
     Raises:
-        HwsiError: MPP_MISSING or MPP_INVALID, MASK_INVALID, SLIDE_CORRUPT.
+        HwsiError: MPP_MISSING or MPP_INVALID, MASK_INVALID, SLIDE_CORRUPT (also one larger than any glass).
     """
     mpp_x, mpp_y = slide.mpp_xy
-    longest_um = max(slide.width0 * mpp_x, slide.height0 * mpp_y)
-    mpp = max(slide.mpp, min(mpp, longest_um / _MIN_SIDE_PX))
+    width_um, height_um = slide.width0 * mpp_x, slide.height0 * mpp_y
+    if width_um * height_um / 1e6 > _MOST_MM2:
+        raise HwsiError(
+            Reason.SLIDE_CORRUPT,
+            f"{slide.path.name} says that it is {width_um / 1e3:.0f} x {height_um / 1e3:.0f} mm large; no glass is",
+            "the file is damaged, or its resolution is wrong: give it with --mpp",
+        )
+    mpp = max(slide.mpp, min(mpp, max(width_um, height_um) / _MIN_SIDE_PX), math.sqrt(width_um * height_um / _MOST_PX))
     image = slide.thumbnail(mpp)
     scale0 = (mpp / mpp_x, mpp / mpp_y)
     size0 = (slide.width0, slide.height0)

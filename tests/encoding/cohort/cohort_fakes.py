@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from hwsi.encoding.cohort.job import Job, Outcome
+from hwsi.encoding.turns import at_once
 from hwsi.errors import HwsiError, Reason
 from hwsi.features.atomic import write_atomic
 from hwsi.presets import load_preset
@@ -23,12 +24,12 @@ def slides(folder: Path, **words: str) -> list[Path]:
     return [folder / f"{name}.svs" for name in words]
 
 
-def work(job, row, *, progress, note=None, worker=0) -> Outcome:
+def work(job, row, *, progress, note=None, worker=0, turn=at_once) -> Outcome:
     slide = Path(row.slide)
     word = slide.read_text()
     seen = job.out / "seen" / f"{slide.stem}.{os.getpid()}.{time.monotonic_ns()}"
     write_atomic(seen, b"")
-    if note is not None:
+    if note is not None and slide.stem == "a":
         note("the first")
     progress("tissue", 1, 1)
     if word == "no weights":

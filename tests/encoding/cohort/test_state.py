@@ -8,7 +8,7 @@ import sys
 import pytest
 from cohort_fakes import a_job, slides
 
-from hwsi.encoding.cohort import state
+from hwsi.encoding.cohort import claimer, state
 from hwsi.encoding.cohort.job import Outcome
 from hwsi.encoding.cohort.manifest import Entry
 from hwsi.encoding.cohort.state import StateTable
@@ -87,8 +87,8 @@ def test_slides_of_the_dead_are_taken_over(job, files):
 def test_of_another_host_only_silence_tells(host, silent_s, dead):
     import time
 
-    assert state.is_dead(host, 1, time.time() - silent_s) is dead
-    assert state.is_dead(state.here(), os.getpid(), time.time() - silent_s) is (silent_s > state.STALE_S)
+    assert claimer.is_dead(host, 1, time.time() - silent_s) is dead
+    assert claimer.is_dead(claimer.here(), os.getpid(), time.time() - silent_s) is (silent_s > claimer.STALE_S)
 
 
 def test_leaving_gives_back_what_was_claimed(job, files):

@@ -36,6 +36,10 @@ class Job:
         cells_geojson: also write ``out/cells/<slide>.geojson``.
         cache: a folder on a fast disk to which slides are copied while they are encoded; none: they are read where
             they are, and only those that a URL names are copied, to the system's temporary folder.
+        store: URL of a folder to which finished files go instead of staying in ``out`` (:mod:`.store`).
+        patches: file or folder with patch features of another tool: of slides that it knows they are taken, and only
+            what is missing is computed (:mod:`hwsi.encoding.given`).
+        patches_encoder: what made them, where their files do not say.
     """
 
     out: Path
@@ -44,6 +48,9 @@ class Job:
     trust_remote_code: bool = False
     cells_geojson: bool = False
     cache: Path | None = None
+    store: str | None = None
+    patches: Path | None = None
+    patches_encoder: str | None = None
 
     def to_json(self) -> str:
         """All of it but the folder, which may be moved."""
@@ -54,6 +61,9 @@ class Job:
                 "trust_remote_code": self.trust_remote_code,
                 "cells_geojson": self.cells_geojson,
                 "cache": None if self.cache is None else str(self.cache),
+                "store": self.store,
+                "patches": None if self.patches is None else str(self.patches),
+                "patches_encoder": self.patches_encoder,
             }
         )
 
@@ -62,9 +72,9 @@ class Job:
         """A job as it was kept. Raises HwsiError(JOB_CORRUPT)."""
         try:
             told: dict[str, Any] = json.loads(text)
-            cache = told.pop("cache")
             preset = Preset.model_validate(told.pop("preset"))
-            return cls(out, preset, **told, cache=None if cache is None else Path(cache))
+            cache, patches = (told.pop(name, None) for name in ("cache", "patches"))
+            return cls(out, preset, **told, cache=cache and Path(cache), patches=patches and Path(patches))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             what = f"the settings of the job {out} cannot be read: {error}"
             raise HwsiError(Reason.JOB_CORRUPT, what, "run hwsi encode on its slides again") from error
@@ -77,6 +87,7 @@ class Job:
         parts = [
             self.preset.model_dump(mode="json", exclude={"language_model"}),
             self.cells_geojson, stamp(slide), mpp, None if mask is None else [str(mask), stamp(mask)],
+            *([] if self.patches is None else [str(self.patches), self.patches_encoder]),
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
 

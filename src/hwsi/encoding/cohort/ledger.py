@@ -8,17 +8,20 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from hwsi.encoding.cohort.claimer import BEAT_S
 from hwsi.encoding.cohort.eta import Estimate, Tried, time_left
 from hwsi.encoding.cohort.job import Job, Outcome, Row
 from hwsi.encoding.cohort.log import Log
-from hwsi.encoding.cohort.state import BEAT_S, StateTable
+from hwsi.encoding.cohort.state import StateTable
 from hwsi.errors import HwsiError, Reason
 
 _TALLY_S = 10.0
+_AT_ONCE_S = 1.0
+"""Slides may end faster than it helps anybody to count them all."""
 _ENDS = (Reason.DISK_FULL, Reason.OUTPUT_UNWRITABLE)
 
 
@@ -104,6 +107,8 @@ class Ledger:
         finally:
             over.set()
             heart.join()
+            with suppress(HwsiError):  # a table that cannot be read has ended the run
+                self.tally()
             self._log("run_ended", **self.table.counts(chosen=True))
 
     def claim(self) -> Row | None:
@@ -141,7 +146,8 @@ class Ledger:
         if outcome.reason in _ENDS and self.stop is None:
             what, _, todo = outcome.message.partition(" -> ")
             self.stop = HwsiError(outcome.reason, what, todo)
-        self.tally()
+        if time.monotonic() - self._told > _AT_ONCE_S:
+            self.tally()
 
     def give_back(self, row: Row, why: Reason) -> None:
         """Let a claimed slide wait again, since who had it died."""

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from hwsi.encoding.cohort.manifest import is_url
+from hwsi.encoding.cohort.remote import file_system
 from hwsi.errors import HwsiError, Reason
 from hwsi.features.atomic import told
 
@@ -70,24 +71,16 @@ def _copy(slide: Path, folder: Path) -> Path:
 
 
 def _fetch(url: str, folder: Path) -> Path:
-    try:
-        import fsspec
-    except ImportError as error:
-        todo = "pip install 'hwsi[remote]'"
-        raise HwsiError(Reason.EXTRA_MISSING, f"{url} is read by fsspec, which is not installed", todo) from error
     name = PurePosixPath(url).name
     target = folder / name
     try:
-        system, remote = fsspec.core.url_to_fs(url)
+        system, remote = file_system(url)
         system.get_file(remote, str(target))
         if target.stat().st_size != (system.info(remote).get("size") or target.stat().st_size):
             raise HwsiError(Reason.SLIDE_MISSING, f"{url} broke off while it was fetched", "run again")
         if name.lower().endswith(".mrxs"):
             beside = remote[: -len(".mrxs")]
             system.get(beside, str(folder / PurePosixPath(beside).name), recursive=True)
-    except ImportError as error:
-        what = f"fsspec needs more to read {url}: {error}"
-        raise HwsiError(Reason.EXTRA_MISSING, what, "install what it names") from error
     except OSError as error:
         if error.filename is not None and str(error.filename).startswith(str(folder)):
             with told(target):

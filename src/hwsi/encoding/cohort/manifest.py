@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hwsi.encoding.cohort.remote import is_one_slide, list_slides
 from hwsi.errors import HwsiError, Reason
 
 SUFFIXES = frozenset(
@@ -40,12 +41,14 @@ class Entry:
         mpp: micrometres per level-0 pixel, where the file does not say or is wrong.
         patient: whose it is, as the manifest says.
         mask: the user's own tissue mask.
+        size_bytes: of a slide behind a URL, where a listing told.
     """
 
     slide: str
     mpp: float | None = None
     patient: str = ""
     mask: Path | None = None
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def find_slides(
 
     Args:
         asked: folders, patterns (``*.svs``, ``**/*.tif``), lists (``.txt``: one path a line; ``.csv``: a manifest),
-            slides, URLs of slides.
+            slides; URLs of slides, of folders and of patterns.
         manifest: a CSV; with slides asked for as well, it only says more about these.
         root: where the paths of lists and manifests begin, instead of the list's own folder.
         skip: a folder that holds no slides of the cohort: the job's.
@@ -76,7 +79,8 @@ def find_slides(
     for word in asked:
         path = Path(word)
         if is_url(word):
-            entries.append(Entry(word))
+            listed = [(word, 0)] if is_one_slide(word, SUFFIXES) else list_slides(word, SUFFIXES)
+            entries += [Entry(url, size_bytes=size) for url, size in listed]
         elif path.is_dir():
             entries += [Entry(str(p)) for p in _of_folder(path, skip, others)]
         elif path.suffix.lower() in _LISTS and path.is_file():
@@ -86,12 +90,12 @@ def find_slides(
         else:
             entries.append(Entry(str(_absolute(path))))
     if manifest is not None:
-        listed = read_list(manifest, root)
+        named = read_list(manifest, root)
         if entries:
-            more = {entry.slide: entry for entry in listed}
+            more = {entry.slide: entry for entry in named}
             entries = [more.get(entry.slide, entry) for entry in entries]
         else:
-            entries = listed
+            entries = named
     once = {entry.slide: entry for entry in reversed(entries)}
     return Found(tuple(once[slide] for slide in dict.fromkeys(entry.slide for entry in entries)), dict(others))
 
@@ -99,6 +103,8 @@ def find_slides(
 def is_cohort(word: str) -> bool:
     """Whether a word on the command line stands for more than the file that it names."""
     path = Path(word)
+    if is_url(word):
+        return not is_one_slide(word, SUFFIXES)
     if path.is_dir():
         return _one_slide(path) is None
     return (path.suffix.lower() in _LISTS and path.is_file()) or bool(_PATTERN.search(word) and not path.exists())

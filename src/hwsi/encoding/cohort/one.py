@@ -7,6 +7,7 @@
 
 import errno
 import json
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -21,9 +22,14 @@ import torch
 
 from hwsi.encoding.cohort.job import Job, Outcome, Row, stamp
 from hwsi.encoding.cohort.local import local_copy
-from hwsi.encoding.device import agreement, in_precision
+from hwsi.encoding.cohort.store import open_store
+from hwsi.encoding.device import agreement, devices_of, in_precision
 from hwsi.encoding.encode import encode_to_file
+from hwsi.encoding.given import find_given
 from hwsi.encoding.progress import Progress, Stage, silent
+from hwsi.encoding.stack import is_small
+from hwsi.encoding.timing import Timings
+from hwsi.encoding.turns import Place, Turn, at_once
 from hwsi.errors import HwsiError, Reason
 
 if TYPE_CHECKING:
@@ -52,6 +58,9 @@ class Encoders:
     exact: "Stack | None"
 
 
+_LOADING = threading.Lock()
+
+
 @lru_cache(maxsize=1)
 def load_encoders(job: Job, device: str) -> Encoders:
     """The encoders of a job, once in a process.
@@ -68,15 +77,15 @@ def load_encoders(job: Job, device: str) -> Encoders:
     return Encoders(used, exact)
 
 
-def device_of(job: Job, worker: int) -> str:
-    """Where a worker computes: of several GPUs each worker has one."""
-    many = torch.cuda.device_count() if job.device in ("auto", "cuda") else 0
-    embedded = job.preset.encoders.patch.endswith("-nano")  # which ``auto`` leaves on the CPU
-    return f"cuda:{worker % many}" if many > 1 and not (embedded and job.device == "auto") else job.device
-
-
 def encode_one(
-    job: Job, row: Row, *, progress: Progress = silent, note: Note | None = None, worker: int = 0
+    job: Job,
+    row: Row,
+    *,
+    progress: Progress = silent,
+    note: Note | None = None,
+    worker: int = 0,
+    turn: Turn = at_once,
+    timings: Timings | None = None,
 ) -> Outcome:
     """Encode a slide; whatever is wrong with it becomes part of the outcome.
 
@@ -86,6 +95,8 @@ def encode_one(
         progress: is told how far it is.
         note: is told, once, how near a reduced precision is to float32; none: it is not measured.
         worker: number of the process, which chooses its GPU.
+        turn: entered around the work of models, where slides share them.
+        timings: collects where the time goes.
 
     Returns:
         The outcome. A bug of ours is one, too, with reason ``internal_error`` and where it happened.
@@ -93,13 +104,16 @@ def encode_one(
     Raises:
         HwsiError: what loading the encoders says: that is wrong with all slides, not with this one.
     """
-    encoders = load_encoders(job, device_of(job, worker))
+    timings = timings or Timings()
+    with timings("load"):
+        encoders = _loaded(job, worker)
     started, before = time.perf_counter(), stamp(row.slide)
     told = _Told(job, progress)
+    how = _How(encoders, told, note, turn, timings)
     made, trace = _Made(), ""
     try:
         with local_copy(row.slide, job.cache) as path:
-            made = _make(job, row, path, encoders, told, note)
+            made = _make(job, row, path, how)
     except HwsiError as error:
         made = _Made(error=error)
     except Exception as error:  # the run goes on: the row says what happened, the log says where
@@ -109,10 +123,16 @@ def encode_one(
         if made.features is not None:  # of a slide that was half one and half another
             made.features.unlink(missing_ok=True)
         made = _Made(error=HwsiError(Reason.SLIDE_CHANGED, what, "run again when nobody writes it any more"))
-    seconds = time.perf_counter() - started
+    # what it waited for another slide of this process is not its own
+    seconds = time.perf_counter() - started - (turn.waited if isinstance(turn, Place) else 0.0)
     if made.error is None:
         assert made.features is not None
         size = made.features.stat().st_size
+        if job.store is not None:
+            try:
+                _deliver(job, made.features)
+            except HwsiError as error:
+                return Outcome.failed(error, seconds)
         return Outcome(made.features, None, "", seconds, size, told.mm2, made.odd, made.picture)
     known = trace if made.error.reason is Reason.INTERNAL_ERROR else ""
     return Outcome.failed(made.error, seconds, picture=made.picture, trace=known)
@@ -120,11 +140,38 @@ def encode_one(
 
 def make_features(job: Job, row: Row, *, progress: Progress = silent, note: Note | None = None) -> Path:
     """The feature file of one slide, with nothing beside it but what the job asks for; errors are raised."""
-    encoders = load_encoders(job, device_of(job, 0))
     from hwsi.slide import open_slide
 
+    how = _How(_loaded(job, 0), progress, note, at_once, Timings())
     with local_copy(row.slide, job.cache) as path, open_slide(path, mpp=row.mpp) as slide:
-        return _encode(job, row, slide, encoders, progress, note)
+        return _encode(job, row, slide, how)
+
+
+def encoders_in_use(job: Job) -> "Stack":
+    """The encoders of a job's first worker, in the preset's precision. Raises as :func:`load_encoders`."""
+    return _loaded(job, 0).used
+
+
+def _loaded(job: Job, worker: int) -> Encoders:
+    with _LOADING:  # one slide of a process loads them, another waits
+        devices = devices_of(job.device, small=is_small(job.preset))
+        return load_encoders(job, devices[worker % len(devices)])
+
+
+class _How(NamedTuple):
+    """What the slides of a process are encoded with, and who is told."""
+
+    encoders: Encoders
+    progress: Progress
+    note: Note | None
+    turn: Turn
+    timings: Timings
+
+    def exact(self) -> "Stack | None":
+        """The encoders as they were loaded, for who asks first; they are not kept any longer."""
+        with _LOADING:
+            exact, self.encoders.exact = self.encoders.exact, None
+        return exact
 
 
 class _Made(NamedTuple):
@@ -136,12 +183,12 @@ class _Made(NamedTuple):
     error: HwsiError | None = None
 
 
-def _make(job: Job, row: Row, path: Path, encoders: Encoders, told: "_Told", note: Note | None) -> _Made:
+def _make(job: Job, row: Row, path: Path, how: _How) -> _Made:
     from hwsi.slide import open_slide
 
     with open_slide(path, mpp=row.mpp) as slide:
         try:
-            features = _encode(job, row, slide, encoders, told, note)
+            features = _encode(job, row, slide, how)
         except HwsiError as error:
             return _Made(error=error, picture=_picture(job, slide) if error.reason in _SEEN else None)
         odd = looks_odd(features)
@@ -153,17 +200,38 @@ def _lies_elsewhere(error: HwsiError | None) -> bool:
     return error is not None and error.reason in (Reason.DISK_FULL, Reason.OUTPUT_UNWRITABLE, Reason.OUT_OF_MEMORY)
 
 
-def _encode(job: Job, row: Row, slide: "Slide", encoders: Encoders, progress: Progress, note: Note | None) -> Path:
-    if note is not None and job.preset.precision != "float32" and encoders.exact is not None:
-        for encoder, cosine in agreement(encoders.exact, encoders.used, slide, job.preset).items():
-            note(f"{encoder} in {job.preset.precision}: cosine to float32 at least {cosine:.5f}")
-    encoders.exact = None  # float32's weights are not needed any more
-    made = encode_to_file(slide, job.out, preset=job.preset, mask=row.mask, stack=encoders.used, progress=progress)
+def _encode(job: Job, row: Row, slide: "Slide", how: _How) -> Path:
+    exact = how.exact()
+    if how.note is not None and job.preset.precision != "float32" and exact is not None:
+        for encoder, cosine in agreement(exact, how.encoders.used, slide, job.preset).items():
+            how.note(f"{encoder} in {job.preset.precision}: cosine to float32 at least {cosine:.5f}")
+    del exact  # float32's weights are not needed any more
+    if job.store is not None:  # what another machine made is checked like one's own
+        file = f"features/{slide.name}.h5"
+        if not (job.out / file).exists():
+            open_store(job.store).fetch(file, job.out / file)
+    given = None if job.patches is None else find_given(job.patches, slide.name, job.patches_encoder)
+    made = encode_to_file(
+        slide, job.out, preset=job.preset, mask=row.mask, stack=how.encoders.used, progress=how.progress,
+        timings=how.timings, turn=how.turn, given=given,
+    )  # fmt: skip
     if job.cells_geojson:
         from hwsi.features import read_features, write_geojson
 
         write_geojson(cells_file(job, made), read_features(made), ["cells"])
     return made
+
+
+def _deliver(job: Job, features: Path) -> None:
+    """Upload what was made of a slide, its feature file last, and keep nothing of it here."""
+    assert job.store is not None
+    name, released = features.stem, job.out / "released"
+    beside = [cells_file(job, features)] if job.cells_geojson else []
+    beside += [p for p in released.rglob("*") if p.is_file() and name in (p.stem, p.parent.name)]
+    for path in (*beside, features):
+        open_store(job.store).put(path, path.relative_to(job.out).as_posix())
+    for path in (*beside, features):
+        path.unlink(missing_ok=True)
 
 
 def cells_file(job: Job, features: Path) -> Path:

@@ -1,23 +1,25 @@
 """A run over a cohort: claims slides, has them encoded, records what became of each.
 
-- Worker processes by default, so that a crash, a hang or a lack of memory is one row. With none, slides are encoded in
-  this process, one after the other: for a few slides, for notebooks and debuggers.
-- Who dies is replaced. Whether its slide is to blame is judged by how often it happens; a slide whose run was killed
-  from outside is not.
+- Workers by default, so that a crash, a hang or a lack of memory is one row: processes of this machine, or of a
+  cluster; what is done about them is the same. With none, slides are encoded in this process, one after the other: for
+  a few slides, for notebooks and debuggers.
+- A worker has two slides, so that its models never wait for reading; no more are claimed than workers can hold.
+- Who dies is replaced. Whether its slide is to blame is judged by how often it happens while the slide is alone with
+  its worker: of two that were there when one died neither is blamed, but each goes on by itself.
 - The run ends when no chosen slide waits or is at work in another process: of a process that died meanwhile, its
   slides are taken over.
 """
 
-import os
 import time
-from collections import Counter
-from multiprocessing.connection import wait
+from collections import Counter, deque
+from dataclasses import dataclass, field
 from typing import Any
 
 from hwsi.encoding.cohort.job import Job, Outcome, Row
+from hwsi.encoding.cohort.lane import DEPTH, Work, usual_work
 from hwsi.encoding.cohort.ledger import Ledger, Unseen, Watcher
 from hwsi.encoding.cohort.state import StateTable
-from hwsi.encoding.cohort.worker import Work, Worker, memory_kills, usual_work, why_it_died
+from hwsi.encoding.cohort.worker import Death, Engine, Processes, Worker
 from hwsi.errors import HwsiError, Reason
 
 PATIENCE_S = 1800.0
@@ -48,16 +50,18 @@ def run_cohort(
     patience_s: float = PATIENCE_S,
     work: Work | None = None,
     watch: Watcher | None = None,
+    engine: Engine | None = None,
 ) -> None:
     """Encode the slides that the table has chosen.
 
     Args:
         table: with its slides enrolled or chosen.
         job: how.
-        workers: processes that encode; 0: this one does.
-        patience_s: a worker of which nothing is heard for so long is ended, its slide fails as ``slide_hung``.
+        workers: how many encode; 0: this process does.
+        patience_s: a slide of which nothing is heard for so long fails as ``slide_hung``, and its worker is ended.
         work: encodes a slide; by default :func:`hwsi.encoding.cohort.one.encode_one`.
         watch: sees it.
+        engine: where workers come from; by default they are processes of this machine.
 
     Raises:
         HwsiError: what is wrong with all slides: no weights, encoders that do not fit, DISK_FULL, OUTPUT_UNWRITABLE.
@@ -67,7 +71,8 @@ def run_cohort(
         if workers == 0:
             _run_here(ledger, work)
         else:
-            _Pool(ledger, workers, patience_s, work).run()
+            source = engine or Processes(job, work, workers, max(patience_s, _START_S))
+            _Pool(ledger, source, workers, patience_s).run()
 
 
 def _run_here(ledger: Ledger, work: Work | None) -> None:
@@ -89,105 +94,173 @@ def _run_here(ledger: Ledger, work: Work | None) -> None:
             return
 
 
-class _Pool:
-    """Worker processes, and slides for them."""
+@dataclass
+class _Held:
+    """A slide that a worker has: since when, when it was last heard of, and whether it waits for the models."""
 
-    def __init__(self, ledger: Ledger, workers: int, patience_s: float, work: Work | None) -> None:
-        self._ledger, self._patience_s, self._work = ledger, patience_s, work
-        self._threads = None if workers == 1 else max(1, (os.cpu_count() or 1) // workers)
+    row: Row
+    began: float
+    heard: float
+    waits: bool = False
+
+
+@dataclass
+class _Place:
+    """A place for a worker; who is there, with its slides by their ids."""
+
+    index: int
+    worker: Worker
+    held: dict[int, _Held] = field(default_factory=dict)
+    ready: bool = False
+    started: float = field(default_factory=time.monotonic)
+
+
+class _Pool:
+    """Workers, and slides for them."""
+
+    def __init__(self, ledger: Ledger, engine: Engine, workers: int, patience_s: float) -> None:
+        self._ledger, self._engine, self._patience_s = ledger, engine, patience_s
         self._deaths: Counter[int] = Counter()
+        self._suspects: set[int] = set()
+        self._alone = deque[Row]()  # claimed, and to be given to a worker that has nothing else
         self._fruitless = 0
-        self._kills = memory_kills()
-        self._pool: list[Worker | None] = [None] * workers
+        self._places: list[_Place | None] = [None] * workers
 
     def run(self) -> None:
         """Until nothing is left."""
         try:
             while self._hand_out():
                 self._listen()
-            for worker in self._alive():
-                worker.dismiss()
+            for place in self._taken():
+                place.worker.dismiss()
         finally:
-            for worker in self._alive():
-                worker.kill()
+            for place in self._taken():
+                place.worker.kill()
 
-    def _alive(self) -> list[Worker]:
-        return [worker for worker in self._pool if worker is not None]
+    def _taken(self) -> list[_Place]:
+        return [place for place in self._places if place is not None]
 
     def _hand_out(self) -> bool:
-        """Give every idle worker a slide; False when the run is over."""
-        for i, worker in enumerate(self._pool):
-            if worker is None or worker.row is None:
-                row = self._ledger.claim()
-                if row is None:
-                    break
-                worker = self._pool[i] = worker or Worker(i, self._ledger.job, self._work, self._threads)
-                worker.give(row)
-        busy = any(worker.row is not None for worker in self._alive())
+        """Give slides to workers that have room; False when the run is over.
+
+        Every worker gets one before any gets a second, and none does when so few are left that a second one would wait
+        behind the first while another worker has nothing to do.
+        """
+        for depth in range(DEPTH):
+            for i, place in enumerate(self._places):
+                if place is None or len(place.held) == depth:
+                    row = self._next(place, depth)
+                    if row is not None:
+                        self._give(i, row)
+        busy = any(place.held for place in self._taken()) or bool(self._alone)
         return busy or (self._ledger.stop is None and self._ledger.table.others_run())
 
+    def _next(self, place: _Place | None, depth: int) -> Row | None:
+        if depth == 0:
+            if not self._alone:
+                return self._ledger.claim()
+            if self._ledger.stop is None:
+                return self._alone.popleft()
+            self._ledger.give_back(self._alone.popleft(), self._ledger.stop.reason)
+            return None
+        if place is None or self._suspects & place.held.keys() or not self._ledger.table.plenty(len(self._places)):
+            return None
+        row = self._ledger.claim()
+        if row is not None and row.id in self._suspects:
+            self._alone.append(row)
+            return None
+        return row
+
+    def _give(self, i: int, row: Row) -> None:
+        place = self._places[i]
+        if place is None:
+            place = self._places[i] = _Place(i, self._engine.start(i))
+        now = time.monotonic()
+        place.held[row.id] = _Held(row, now, now)
+        place.worker.give(row)
+
     def _listen(self) -> None:
-        ends: list[Any] = [end for w in self._alive() for end in (w.connection, w.process.sentinel)]
-        if ends:
-            wait(ends, timeout=1.0)
+        if taken := self._taken():
+            self._engine.wait([place.worker for place in taken], 1.0)
         else:
             time.sleep(1.0)
-        for worker in self._alive():
-            dead = not worker.process.is_alive()  # asked first: what it said before it died is still read
-            for kind, what in worker.messages():
-                self._heed(worker, kind, what)
-            if dead:
-                self._bury(worker)
-            elif worker.row is not None and time.monotonic() - worker.heard > self._patience_with(worker):
-                self._end_hanging(worker)
+        for place in taken:
+            death = place.worker.death()  # asked first: what it said before it died is still read
+            for kind, row_id, what in place.worker.messages():
+                self._heed(place, kind, row_id, what)
+            if death is not None:
+                self._bury(place, death)
+            else:
+                self._look_for_hanging(place)
 
-    def _patience_with(self, worker: Worker) -> float:
-        return self._patience_s if worker.ready else max(self._patience_s, _START_S)
-
-    def _heed(self, worker: Worker, kind: str, what: Any) -> None:
-        row = worker.row
-        if kind == "ready":
+    def _heed(self, place: _Place, kind: str, row_id: int, what: Any) -> None:
+        if not place.ready:  # what it was given before counts from now
+            place.ready = True
+            for given in place.held.values():
+                given.heard = time.monotonic()
+        held = place.held.get(row_id)
+        if held is None:  # it is ready, and says no more
             return
-        self._fruitless = 0
+        if kind != "begun":
+            self._fruitless = 0
+        held.heard = time.monotonic()
         if kind == "fatal":
             self._ledger.stop = self._ledger.stop or what
+            self._ledger.give_back(place.held.pop(row_id).row, what.reason)
         elif kind == "note":
             self._ledger.watch.note(what)
-        elif row is not None and kind == "progress":
-            self._ledger.progress(worker.index, row, *what)
-        elif row is not None:
-            worker.row = None
-            self._ledger.finish(worker.index, row, what)
+        elif kind == "waits":
+            held.waits = what
+        elif kind == "progress":
+            self._ledger.progress(place.index, held.row, *what)
+        elif kind == "outcome":
+            del place.held[row_id]
+            self._ledger.finish(place.index, held.row, what)
 
-    def _bury(self, worker: Worker) -> None:
-        self._pool[worker.index] = None
-        exitcode, row = worker.process.exitcode, worker.row
-        worker.kill()
-        kills = memory_kills()
-        why = why_it_died(exitcode, kills > self._kills)
-        self._kills = kills
-        if row is None:
-            return
-        if self._ledger.stop is not None:  # it told why before it left
-            self._ledger.give_back(row, why)
+    def _bury(self, place: _Place, death: Death) -> None:
+        self._places[place.index] = None
+        place.worker.kill()
+        if not place.held:
             return
         self._fruitless += 1
-        self._deaths[row.id] += 1
-        if self._fruitless >= _FRUITLESS:
-            what = f"{self._fruitless} worker processes died as soon as they began (exit status {exitcode})"
-            self._ledger.stop = HwsiError(why, what, "run with --workers 0 to see why")
-            self._ledger.give_back(row, why)
-        elif self._deaths[row.id] < _DEATHS[why]:
-            self._ledger.give_back(row, why)
+        if self._fruitless >= _FRUITLESS and self._ledger.stop is None:
+            what = f"{self._fruitless} workers died as soon as they began ({death.how})"
+            self._ledger.stop = HwsiError(death.why, what, "run with --workers 0 to see why")
+        if self._ledger.stop is not None or len(place.held) > 1:
+            self._part(place, death.why)
+            return
+        (held,) = place.held.values()
+        self._suspects.add(held.row.id)
+        self._deaths[held.row.id] += 1
+        if self._deaths[held.row.id] < _DEATHS[death.why]:
+            self._ledger.give_back(held.row, death.why)
         else:
-            error = HwsiError(why, f"{_TOLD[why]} (exit status {exitcode}): {row.slide}", _TODO[why])
-            self._ledger.finish(worker.index, row, Outcome.failed(error, time.monotonic() - worker.began))
+            error = HwsiError(death.why, f"{_TOLD[death.why]} ({death.how}): {held.row.slide}", _TODO[death.why])
+            self._ledger.finish(place.index, held.row, Outcome.failed(error, time.monotonic() - held.began))
 
-    def _end_hanging(self, worker: Worker) -> None:
-        row = worker.row
-        assert row is not None
-        self._pool[worker.index] = None
-        worker.kill()
+    def _part(self, place: _Place, why: Reason) -> None:
+        """Let the slides of a worker that is gone wait again; from now on each goes by itself."""
+        for held in place.held.values():
+            self._suspects.add(held.row.id)
+            self._ledger.give_back(held.row, why)
+
+    def _look_for_hanging(self, place: _Place) -> None:
+        now = time.monotonic()
+        for held in list(place.held.values()):
+            if place.ready:
+                hangs = not held.waits and now - held.heard > self._patience_s
+            else:
+                hangs = now - place.started > place.worker.starts_within_s
+            if hangs:
+                self._end_hanging(place, held.row)
+                return
+
+    def _end_hanging(self, place: _Place, row: Row) -> None:
+        self._places[place.index] = None
+        place.worker.kill()
+        began = place.held.pop(row.id).began
         what = f"nothing was heard of {row.slide} for {self._patience_s:g} s"
         error = HwsiError(Reason.SLIDE_HUNG, what, "if it is only slow, run again with a longer --timeout")
-        self._ledger.finish(worker.index, row, Outcome.failed(error, time.monotonic() - worker.began))
+        self._ledger.finish(place.index, row, Outcome.failed(error, time.monotonic() - began))
+        for held in place.held.values():  # that had nothing to do with it
+            self._ledger.give_back(held.row, Reason.SLIDE_HUNG)

@@ -12,27 +12,25 @@
 import json
 import os
 import secrets
-import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import hwsi
+from hwsi.encoding.cohort.claimer import here, is_dead
 from hwsi.encoding.cohort.job import MAY_PASS, Job, Outcome, Row
 from hwsi.encoding.cohort.manifest import Entry, slide_bytes
+from hwsi.encoding.cohort.store import held
 from hwsi.errors import HwsiError, Reason
 from hwsi.features.atomic import told
 from hwsi.slide import slide_name
 
 FILE = "state.sqlite"
-BEAT_S = 5.0
-STALE_S = 120.0
-"""A claimer that was silent for so long is dead, wherever it is: it beats every ``BEAT_S``."""
 _VERSION = 1
 _BUSY_S = 60.0
 _SWITCHES = 50
@@ -79,6 +77,7 @@ class StateTable:
             what = f"{out} holds no table of a cohort"
             raise HwsiError(Reason.JOB_MISSING, what, "name the folder that hwsi encode was given with --out")
         self.claim = secrets.token_hex(8)
+        self._from = 0  # place of the first of the chosen slides that was not claimed yet
         self._lock = threading.RLock()
         with self._said():
             self._db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
@@ -90,7 +89,7 @@ class StateTable:
             self._db.execute("PRAGMA synchronous = NORMAL")  # a power failure may take the last rows, not the table
             if version == 0:
                 self._begin()
-            self._db.execute("CREATE TEMP TABLE mine (id INTEGER PRIMARY KEY, place INTEGER)")
+            self._db.execute("CREATE TEMP TABLE mine (place INTEGER PRIMARY KEY, id INTEGER UNIQUE)")
 
     def _begin(self) -> None:
         for attempt in range(_SWITCHES):  # SQLite does not wait when two processes switch at once
@@ -124,14 +123,15 @@ class StateTable:
         Returns:
             Their ids, in order.
         """
-        asked = [(e, job.asked(e.slide, e.mpp, e.mask), slide_bytes(e.slide)) for e in entries]
+        asked = [(e, job.asked(e.slide, e.mpp, e.mask), e.size_bytes or slide_bytes(e.slide)) for e in entries]
+        size_of = self._size_here if job.store is None else held(job.store)
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO job VALUES ('settings', ?)", (job.to_json(),))
-            ids = [self._enter(*one) for one in asked]
+            ids = [self._enter(*one, size_of) for one in asked]
         self.choose(ids)
         return ids
 
-    def _enter(self, entry: Entry, asked: str, size: int) -> int:
+    def _enter(self, entry: Entry, asked: str, size: int, size_of: Callable[[str], int | None]) -> int:
         path, name = _stored(entry.slide), slide_name(Path(entry.slide))
         mask = None if entry.mask is None else _stored(str(entry.mask))
         found = self._db.execute("SELECT * FROM slides WHERE path = ?", (path,)).fetchone()
@@ -146,7 +146,7 @@ class StateTable:
             return row
         row = int(found["id"])
         self._db.execute("UPDATE slides SET patient = ? WHERE id = ?", (entry.patient, row))
-        if found["state"] != "running" and (found["asked"] != asked or self._again(found)):
+        if found["state"] != "running" and (found["asked"] != asked or self._again(found, size_of)):
             self._db.execute(
                 "UPDATE slides SET mpp = ?, mask = ?, asked = ?, slide_bytes = ?, attempts = 0 WHERE id = ?",
                 (entry.mpp, mask, asked, size, row),
@@ -155,13 +155,17 @@ class StateTable:
             self._refuse_namesake(row, name)
         return row
 
-    def _again(self, row: sqlite3.Row) -> bool:
+    def _size_here(self, name: str) -> int | None:
+        """Bytes of a feature file; None where there is none."""
+        try:
+            return (self.out / "features" / name).stat().st_size
+        except OSError:
+            return None
+
+    def _again(self, row: sqlite3.Row, size_of: Callable[[str], int | None]) -> bool:
         """Whether a slide waits again though the same was asked: it was lost, or failed for what may have passed."""
         if row["state"] == "done":
-            try:
-                return bool((self.out / row["features"]).stat().st_size != row["written_bytes"])
-            except OSError:
-                return True
+            return bool(size_of(Path(row["features"]).name) != row["written_bytes"])
         return row["state"] == "failed" and row["reason"] in MAY_PASS
 
     def _refuse_namesake(self, row: int, name: str) -> None:
@@ -181,7 +185,8 @@ class StateTable:
         """Let these slides be what :meth:`next` gives, in this order."""
         with self._transaction():
             self._db.execute("DELETE FROM mine")
-            self._db.executemany("INSERT OR IGNORE INTO mine VALUES (?, ?)", [(i, n) for n, i in enumerate(ids)])
+            self._db.executemany("INSERT OR IGNORE INTO mine VALUES (?, ?)", enumerate(ids))
+            self._from = 0
 
     def retry(self, reasons: Sequence[str]) -> list[int]:
         """Let slides that failed for these reasons wait again. Returns their ids."""
@@ -209,11 +214,10 @@ class StateTable:
         """Claim the next of the chosen slides that waits; None if none does."""
         with self._transaction():
             self._take_over()
-            row = self._db.execute(
-                "SELECT s.* FROM mine JOIN slides s USING (id) WHERE state = 'waiting' ORDER BY place LIMIT 1"
-            ).fetchone()
+            row = self._first_waiting() or (self._first_waiting(0) if self._from else None)
             if row is None:
                 return None
+            self._from = int(row["place"]) + 1
             now = time.time()
             self._db.execute(
                 "UPDATE slides SET state = 'running', stage = '', attempts = attempts + 1, reason = NULL, "
@@ -228,6 +232,28 @@ class StateTable:
             size_bytes=row["slide_bytes"],
             attempts=row["attempts"] + 1,
         )
+
+    def _first_waiting(self, start: int | None = None) -> sqlite3.Row | None:
+        """The next of the chosen slides that waits; by default of those behind the last that was claimed.
+
+        A claim does not look at all that is done: of a million slides that would be most of the driver's time.
+        """
+        found: sqlite3.Row | None = self._db.execute(
+            "SELECT s.*, place FROM mine CROSS JOIN slides s USING (id) WHERE place >= ? AND state = 'waiting' "
+            "ORDER BY place LIMIT 1",
+            (self._from if start is None else start,),
+        ).fetchone()
+        return found
+
+    def plenty(self, count: int) -> bool:
+        """Whether at least so many of the chosen slides wait, behind the last that was claimed."""
+        with self._said():
+            found = self._db.execute(
+                "SELECT 1 FROM mine CROSS JOIN slides USING (id) WHERE place >= ? AND state = 'waiting' "
+                "LIMIT 1 OFFSET ?",
+                (self._from, count - 1),
+            ).fetchone()
+        return found is not None
 
     def _take_over(self) -> None:
         held = self._db.execute(
@@ -352,28 +378,6 @@ class StateTable:
                 raise
             what = f"cannot write {self.path}: {error}"
             raise HwsiError(Reason.OUTPUT_UNWRITABLE, what, "choose another --out") from error
-
-
-def is_dead(host: str, pid: int, heartbeat: float) -> bool:
-    """Whether a claimer is gone: silent for too long, or a process of this host that is not there."""
-    if time.time() - heartbeat > STALE_S:
-        return True
-    if host != here():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # there, and another user's
-        pass
-    return False
-
-
-def here() -> str:
-    """This host, and the room of process ids on it: a container has its own."""
-    with suppress(OSError):
-        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
-    return socket.gethostname()
 
 
 def _stored(path: str) -> str | bytes:

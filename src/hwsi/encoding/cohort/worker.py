@@ -1,45 +1,108 @@
-"""A process that encodes slides for a cohort: what breaks in it is one slide's row, and not the run.
+"""Processes that encode slides for a cohort: what breaks in one is a slide's row, and not the run.
 
-- It is spawned, not forked: no state of the parent, and its threads are its own.
+- A process is spawned, not forked: no state of the parent, and its threads are its own.
 - It dies with its parent, however that dies, so that a run which goes on finds no lock of the dead one.
 - A native decoder that crashes, and a kernel that kills for memory, end a process and raise nothing: how it ended
   says why.
+- :class:`Worker` and :class:`Engine` are what the runner knows of any engine; a cluster has its own (``on_ray.py``).
 """
 
 import multiprocessing
 import os
 import signal
 import threading
-import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing.connection import Connection
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from hwsi.encoding.cohort.job import Job, Outcome, Row
-from hwsi.errors import HwsiError, Reason
+from hwsi.encoding.cohort.job import Job, Row
+from hwsi.encoding.cohort.lane import Lane, Work
+from hwsi.errors import Reason
 
-Work = Callable[..., Outcome]
-"""As :func:`hwsi.encoding.cohort.one.encode_one`: (job, row, progress=, note=, worker=) -> outcome."""
+Message = tuple[str, int, Any]
+"""As of :data:`hwsi.encoding.cohort.lane.Say`."""
 
 
-class Worker:
-    """One process, as its parent sees it.
+@dataclass(frozen=True)
+class Death:
+    """How a worker ended: the reason code, and what is known of it."""
 
-    Attributes:
-        index: its number in the run.
-        row: the slide that it has, and since when (``began``, on the monotonic clock).
-        heard: when it last said something.
-        ready: whether it has begun: a process needs a while to start where the machine is busy.
+    why: Reason
+    how: str
+
+
+class Worker(Protocol):
+    """Who encodes slides, somewhere."""
+
+    starts_within_s: float
+    """It is taken for hanging if nothing was heard of it for so long."""
+
+    def give(self, row: Row) -> None:
+        """Let it encode a slide. One that is gone is found by :meth:`death`."""
+
+    def messages(self) -> list[Message]:
+        """What it said since the last call."""
+
+    def death(self) -> Death | None:
+        """How it ended, told once; None while it lives. What it said before is still to be read."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def dismiss(self) -> None:
+        """Let it go when it has nothing to do."""
+
+
+class Engine(Protocol):
+    """Where workers come from."""
+
+    def start(self, index: int) -> Worker:
+        """A worker."""
+
+    def wait(self, workers: list[Worker], timeout_s: float) -> None:
+        """Until one of them has something to say, or has died."""
+
+
+class Processes:
+    """Workers that are processes of this machine.
+
+    Args:
+        job: how slides are encoded. work: what encodes one.
+        count: how many workers there will be: threads are shared out among them.
+        starts_within_s: of a worker: a process needs a while to start where the machine is busy.
     """
 
-    def __init__(self, index: int, job: Job, work: Work | None, threads: int | None) -> None:
-        self.index = index
-        self.row: Row | None = None
-        self.ready = False
-        self.began = self.heard = time.monotonic()
+    def __init__(self, job: Job, work: Work | None, count: int, starts_within_s: float) -> None:
+        self._job, self._work, self._starts_within_s = job, work, starts_within_s
+        self._threads = None if count == 1 else max(1, (os.cpu_count() or 1) // count)
+        self._kills = memory_kills()
+
+    def start(self, index: int) -> "Process":
+        """Spawn one."""
+        return Process(self._job, self._work, index, self._threads, self._starts_within_s, self._killed_for_memory)
+
+    def _killed_for_memory(self) -> bool:
+        """Whether the kernel killed for memory since this was last asked."""
+        before, self._kills = self._kills, memory_kills()
+        return self._kills > before
+
+    def wait(self, workers: list[Any], timeout_s: float) -> None:
+        """Until one speaks or ends."""
+        wait([end for w in workers for end in (w.connection, w.process.sentinel)], timeout=timeout_s)
+
+
+class Process:
+    """One process, as its parent sees it."""
+
+    def __init__(
+        self, job: Job, work: Work | None, index: int, threads: int | None, starts_within_s: float,
+        killed_for_memory: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self.starts_within_s = starts_within_s
+        self._killed_for_memory = killed_for_memory
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, job, work, index, threads), daemon=True)
@@ -47,21 +110,24 @@ class Worker:
         theirs.close()
 
     def give(self, row: Row) -> None:
-        """Let it encode a slide. A process that is gone is found by :meth:`messages`."""
-        self.row = row
-        self.began = self.heard = time.monotonic()
+        """Let it encode a slide."""
         with suppress(OSError):
             self.connection.send(row)
 
-    def messages(self) -> list[tuple[str, Any]]:
-        """What it said since the last call: (kind, what); kinds ready, progress, note, outcome, fatal."""
-        said = []
+    def messages(self) -> list[Message]:
+        """What it said since the last call."""
+        said: list[Message] = []
         with suppress(EOFError, OSError):
             while self.connection.poll():
                 said.append(self.connection.recv())
-        if said:
-            self.heard, self.ready = time.monotonic(), True
         return said
+
+    def death(self) -> Death | None:
+        """How it ended."""
+        if self.process.is_alive():
+            return None
+        exitcode = self.process.exitcode
+        return Death(why_it_died(exitcode, self._killed_for_memory()), f"exit status {exitcode}")
 
     def kill(self) -> None:
         """End it at once."""
@@ -75,13 +141,6 @@ class Worker:
             self.connection.send(None)
         self.process.join(5)
         self.kill()
-
-
-def usual_work() -> Work:
-    """What encodes a slide; imported where it runs, since the parent needs no torch."""
-    from hwsi.encoding.cohort.one import encode_one
-
-    return encode_one
 
 
 def why_it_died(exitcode: int | None, killed_for_memory: bool) -> Reason:
@@ -103,38 +162,15 @@ def memory_kills() -> int:
 
 
 def _serve(connection: Connection, job: Job, work: Work | None, index: int, threads: int | None) -> None:
-    """The process: slides in, outcomes out, until it is let go."""
+    """The process: slides in, messages out, until it is let go."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    if threads is not None:  # torch reads it when it is imported, which is later
-        os.environ["OMP_NUM_THREADS"] = str(threads)
-    encode = work or usual_work()
-    lock = threading.Lock()
-
-    def say(kind: str, what: Any) -> None:
-        with lock:  # progress comes from several threads
-            connection.send((kind, what))
-
-    def progress(stage: str, done: int, total: int | None) -> None:
-        say("progress", (stage, done, total))
-
-    say("ready", None)
-    compared = index > 0  # one of the workers says how near a reduced precision is, once
+    lane = Lane(job, work, index, lambda *message: connection.send(message), threads=threads)
     with suppress(EOFError, OSError):
+        connection.send(("ready", 0, None))
         while (row := connection.recv()) is not None:
-            note = None if compared else lambda text: say("note", text)
-            compared = True
-            started = time.perf_counter()
-            try:
-                outcome = encode(job, row, progress=progress, note=note, worker=index)
-            except HwsiError as error:
-                say("fatal", error)
-                return
-            except Exception as error:
-                what = f"{type(error).__name__}: {error}"
-                bug = HwsiError(Reason.INTERNAL_ERROR, what, "please report it with its lines of log.jsonl")
-                outcome = Outcome.failed(bug, time.perf_counter() - started, trace=traceback.format_exc())
-            say("outcome", outcome)
+            lane.give(row)
+    lane.close()
 
 
 def _die_with_parent() -> None:

@@ -38,7 +38,7 @@ _SAME = 0.1
 
 def lay(
     bag: Bag, *, mpp: float, mpp_source: str, size0: tuple[int, int] | None = None, slide_id: str = "",
-    warnings: tuple[str, ...] = (),
+    warnings: tuple[str, ...] = (), per_side: int | None = None,
 ) -> SlideFeatures:  # fmt: skip
     """The features of a slide with the patches of a bag.
 
@@ -47,6 +47,7 @@ def lay(
         mpp, mpp_source: micrometres per pixel of level 0, and who said so.
         size0: of the slide, if it is at hand. slide_id: its fingerprint.
         warnings: what is known to be uncertain.
+        per_side: patches on a side of a region; by default a region is about 2 mm wide.
 
     Errors: features_mismatch (what cannot be laid: no places, no size, another slide, patches of no believable size);
         no_tissue (no patches); encoder_unknown (no name for an encoder, or one of another scale).
@@ -57,7 +58,7 @@ def lay(
     patch = {_encoder(name, rows, bag): rows for name, rows in bag.patch.items()}
     if len(patch) != len(bag.patch):
         raise _unfit(bag, "two of its encoders are one under two names", "hand in one of them")
-    per_side = max(1, round(REGION_UM / (side * mpp)))
+    per_side = per_side or max(1, round(REGION_UM / (side * mpp)))
     cell = np.floor((places.xy + side / 2) / side).astype(np.int64)[:, ::-1]
     kept, off = _one_for_each(cell, places.xy, side)
     grid, region = np.unique(cell[kept] // per_side, axis=0, return_inverse=True)

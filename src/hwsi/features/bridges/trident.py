@@ -31,6 +31,8 @@ from hwsi.features.bridges.hdf5 import array, created, dataset, features, number
 from hwsi.features.geojson import write_geojson
 from hwsi.features.schema import SCHEMA_VERSION
 from hwsi.features.slide_features import SlideFeatures
+from hwsi.hierarchy.selection import described
+from hwsi.hierarchy.tree import Int
 
 _NOMINAL = ((0.16, 80), (0.2, 60), (0.3, 40), (0.6, 20), (1.2, 10), (2.4, 5))
 """Level-0 micrometres per pixel below which TRIDENT takes a slide for one of that magnification."""
@@ -107,7 +109,8 @@ def read_trident_folder(folder: Path, name: str) -> Bag:
 def write_trident(features: SlideFeatures, folder: Path) -> list[Path]:
     """Write a slide's patches, its vectors and its tissue in TRIDENT's layout; each file whole or not there.
 
-    Background patches are left out, as TRIDENT does. Regions and cells have no place in that layout but as parents.
+    Background patches are left out, as TRIDENT does, and of an encoder those that it was spared. Regions and cells have
+    no place in that layout but as parents.
 
     Args:
         features: of the slide. folder: TRIDENT's job folder.
@@ -135,15 +138,15 @@ def write_trident(features: SlideFeatures, folder: Path) -> list[Path]:
         "schema_version": SCHEMA_VERSION,
         "tool_version": str(features.provenance.get("hwsi_version", "")),
         "slide_id": features.slide_id,
-        "grid_sha256": hashlib.sha256(xy.astype("<i8").tobytes()).hexdigest(),
     }
     parents = {"regions": tree.regions.xy, "region_of_patch": tree.patches.region[kept]}
     written = [cut / "patches" / f"{features.slide_name}_patches.h5"]
-    _write(written[0], {"coords": (xy, about), **{key: (rows, {}) for key, rows in parents.items()}})
+    _write(written[0], {"coords": _corners(xy, about), **{key: (rows, {}) for key, rows in parents.items()}})
     known = features.provenance.get("encoders", {})
     for prefix, vectors in (("", features.patch), ("slide_", features.slide)):
         for encoder, values in vectors.items():
-            rows = values if prefix else values[kept]
+            there = slice(None) if prefix else described(tree.patches.background, values)[kept]
+            rows = values if prefix else values[kept][there]
             of_encoder = {
                 "name": features.slide_name,
                 "savetodir": ".",
@@ -153,11 +156,16 @@ def write_trident(features: SlideFeatures, folder: Path) -> list[Path]:
                 "dtype": str(rows.dtype),
             }
             path = cut / f"{prefix}features_{encoder}" / f"{features.slide_name}.h5"
-            _write(path, {"features": (rows, of_encoder), "coords": (xy, about)})
+            _write(path, {"features": (rows, of_encoder), "coords": _corners(xy[there], about)})
             written.append(path)
     outlines = folder / "contours_geojson" / f"{features.slide_name}.geojson"
     write_geojson(outlines, features, ("tissue",))
     return [*written, outlines]
+
+
+def _corners(xy: Int, about: dict[str, Any]) -> tuple[Int, dict[str, Any]]:
+    """A table of corners (N, 2) with its attributes and its own digest."""
+    return xy, {**about, "grid_sha256": hashlib.sha256(xy.astype("<i8").tobytes()).hexdigest()}
 
 
 def _write(path: Path, tables: dict[str, tuple[np.ndarray[Any, Any], dict[str, Any]]]) -> None:
