@@ -35,6 +35,20 @@ def test_prompts_are_every_template_with_every_spelling_and_finding():
     )  # fmt: skip
 
 
+def test_slots_are_drawn_alike_for_every_class():
+    drawn = PromptSet.model_validate(
+        {**TWO.model_dump(), "templates": ["{name}: {stain}. {finding}", "{stain} {name}. {finding}"], "draws": 6,
+         "slots": {"stain": ["pale", "dark", "red"], "size": ["small", "large"]},
+         "classes": [{"name": "fat", "group": "skin", "findings": ["Cells are {size}."]},
+                     {"name": "muscle", "group": "skin", "findings": ["Cells are {size}."]}]}
+    )  # fmt: skip
+    fat, muscle = (drawn.prompts(c) for c in drawn.classes)
+    assert [p.replace("fat", "muscle").replace("Fat", "Muscle") for p in fat] == list(muscle)
+    assert len(set(fat)) == len(fat) > 3
+    assert any("small" in p for p in fat)
+    assert any("large" in p for p in fat)
+
+
 def test_the_embedded_sets_name_the_phantom():
     assert embedded_sets() == ("phantom", "phantom-tissue")
     words = load_prompts("phantom")
@@ -54,6 +68,9 @@ def test_the_embedded_sets_name_the_phantom():
         ({"classes": [{"name": "fat"}, {"name": "Fat"}]}, "same name"),
         ({"classes": [{"name": "fat"}, {"name": "bone"}]}, "finding|group"),
         ({"extra": 1}, "extra"),
+        ({"slots": {"stain": ["pale"]}}, "draws"),
+        ({"slots": {"stain": []}, "draws": 3}, "words"),
+        ({"classes": [{"name": "fat", "group": "g", "findings": ["{size}"]}, {"name": "bone"}]}, "slots"),
     ],
 )
 def test_wrong_classes_are_told(tmp_path, change, words):

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwsi.benchmarks.reports import NO_REPORTS, Reports, write_reports
+from hwsi.benchmarks.running.plan import partners
 from hwsi.features.atomic import write_atomic
 from hwsi.phantom.cohort import write_cohort
 from hwsi.phantom.questions import balance, majority_accuracy, slide_of
@@ -230,16 +231,6 @@ def _run(model: str, slides: int, seed: int, out: Path, progress: Progress | Non
     groups = {"all": asked, **{s: [q for q in asked if q["scale"] == s] for s in SCALES}}
     majority = {name: majority_accuracy(questions, organ_of) for name, questions in groups.items()}
     return Result(model, len(paths), seed, tuple(rows), majority, refused, wrongly, len(closed) - len(can), reports)
-
-
-def partners(organs: Sequence[str], patients: Sequence[str]) -> list[int | None]:
-    """For each slide the next one of its organ that is of another patient, in a circle; None if there is none."""
-    n = len(organs)
-    found: list[int | None] = []
-    for i in range(n):
-        circle = ((i + step) % n for step in range(1, n))
-        found.append(next((j for j in circle if organs[j] == organs[i] and patients[j] != patients[i]), None))
-    return found
 
 
 def _can_be_asked(question: dict[str, Any], session: "StudiedSlide") -> bool:

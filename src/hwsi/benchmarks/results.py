@@ -45,12 +45,14 @@ class RunResult:
 
     Attributes:
         benchmark, version, version_sha: which rows, and the SHA-256 of the files they came from.
-        task: ``closed``, ``open``, ``report``, ``caption``, ``classify``, ``search`` or ``match``.
+        task: ``closed``, ``open``, ``report``, ``caption``, ``classify``, ``similar`` (slide to slide), ``search``
+            (words to places) or ``match`` (slide and report), and what was told beside the slide, if anything was.
         model: preset or checkpoint, and what was changed. profile: of the text metrics; empty where there are none.
         metrics: by name; a slash gives the part (``accuracy/diagnosis``).
         baselines: the same metrics of answers that need no slide, or another.
         rows, patients: scored. unusable: reason -> rows that were not.
         seeds: by what they seed. versions: of libraries. predictions_sha: see ``predictions_bytes``.
+        notes: what a reader of the figures should know.
     """
 
     benchmark: str
@@ -68,6 +70,7 @@ class RunResult:
     versions: dict[str, str]
     hardware: str
     predictions_sha: str
+    notes: list[str] = field(default_factory=list)
     schema: str = SCHEMA
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}

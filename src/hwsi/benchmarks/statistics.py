@@ -100,9 +100,19 @@ def bootstrap(
         patients: whose each of the n rows is. resamples: draws of P patients with replacement. level: of the interval.
     """
     value = figure(np.ones(len(patients)))
-    draws = np.array([figure(counts) for counts in _draws(patients, resamples, seed)])
+    draws = _of_draws(figure, patients, resamples, seed)
     low, high = _percentiles(draws, patients, level)
     return Interval(_number(value), low, high, len(patients), len(set(patients)), level)
+
+
+def _of_draws(figure: Figure, patients: Sequence[str], resamples: int, seed: int) -> FloatArray:
+    """The figure on every resample. Sums over rows are sums over patients, which are fewer and are added up once."""
+    counts = _draws(patients, resamples, seed)
+    if not isinstance(figure, SumFigure) or not isinstance(counts, _Rows):
+        return np.array([figure(row) for row in counts])
+    sums = np.zeros((counts.patients.shape[1], figure.rows.shape[1]))
+    np.add.at(sums, counts.patient_of, figure.rows)
+    return np.array([figure.of_sums(row) for row in counts.patients @ sums])
 
 
 def _draws(patients: Sequence[str], resamples: int, seed: int) -> Sequence[FloatArray]:
@@ -117,14 +127,14 @@ def _draws(patients: Sequence[str], resamples: int, seed: int) -> Sequence[Float
 class _Rows(Sequence[Any]):
     """Counts of patients as counts of rows, one resample at a time: all of them at once may not fit."""
 
-    def __init__(self, counts: FloatArray, index: NDArray[np.intp]) -> None:
-        self._counts, self._index = counts, index
+    def __init__(self, patients: FloatArray, patient_of: NDArray[np.intp]) -> None:
+        self.patients, self.patient_of = patients, patient_of
 
     def __len__(self) -> int:
-        return len(self._counts)
+        return len(self.patients)
 
     def __getitem__(self, i: Any) -> Any:
-        return self._counts[i][self._index]
+        return self.patients[i][self.patient_of]
 
 
 def _percentiles(draws: FloatArray, patients: Sequence[str], level: float) -> tuple[float | None, float | None]:

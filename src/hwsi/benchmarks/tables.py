@@ -81,8 +81,9 @@ def tables_of(results: Iterable[RunResult], quoted: Sequence[Published] | None =
 
 def _table(results: Sequence[RunResult], quoted: Sequence[Published]) -> Table:
     first = results[0]
-    columns = tuple(dict.fromkeys(name for result in results for name in result.metrics))
-    rows = [*_baselines(results), *(Row(r.model, RUN, r.metrics) for r in results)]
+    measured = [figures for r in results for figures in (r.metrics, *r.baselines.values())]
+    columns = tuple(dict.fromkeys(name for figures in measured for name in figures))
+    rows = [*_baselines(results), *(Row(r.model, RUN, r.metrics) for r in results if r.metrics)]
     notes: list[str] = []
     for entry in quoted:
         shared = {name: value for name, value in entry.metrics.items() if name in columns}
@@ -121,6 +122,7 @@ def _below(results: Sequence[RunResult]) -> Iterable[str]:
             f"{r.model}: {r.rows} rows of {r.patients} patients, unusable: {unusable}; seeds: {seeds}; {r.hardware}; "
             f"predictions {r.predictions_sha[:12]}"
         )
+    yield from dict.fromkeys(note for r in results for note in r.notes)
 
 
 def _cell(cell: Interval | float | None) -> tuple[str, str]:

@@ -1,60 +1,31 @@
-"""``hwsi bench``: measure a model, or what its parts are worth, on slides with known truth."""
+"""``hwsi bench``: measure a model, or what its parts are worth, on datasets and on slides with known truth."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hwsi.cli import bench_data
+from hwsi.cli import bench_data, bench_encode, bench_evidence, bench_run
 from hwsi.cli.console import bars, out, print_json
 from hwsi.cli.options import JsonOpt
 
 app = typer.Typer(
-    help="Measure a model on slides with known truth.",
+    help="Measure a model on datasets, and on slides with known truth.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-_BENCHMARKS = ("phantom", "phantom2")
 _ABLATIONS = ("phantom",)
 
 
 app.command("list")(bench_data.list_)
 app.command("baselines")(bench_data.baselines)
 app.command("audit")(bench_data.audit)
-
-
-@app.command("run")
-def run(
-    name: Annotated[str, typer.Argument(help="Which benchmark; see hwsi bench list.")],
-    model: Annotated[str, typer.Option("--model", help="Preset of the model.")] = "nano",
-    slides: Annotated[int | None, typer.Option("--slides", min=1, help="How many slides (40; phantom2: 120).")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Which slides.")] = 0,
-    output: Annotated[Path | None, typer.Option("--out", help="Folder for the slides and records.")] = None,
-    json: JsonOpt = False,
-) -> None:
-    """Run a benchmark and print its table."""
-    from tempfile import TemporaryDirectory
-
-    from hwsi.errors import HwsiError, Reason
-
-    if name not in _BENCHMARKS:
-        raise HwsiError(Reason.OPTION_INVALID, f"no benchmark {name!r}", f"choose one of: {', '.join(_BENCHMARKS)}")
-    from hwsi.benchmarks import phantom, phantom_second
-
-    result: phantom.Result | phantom_second.Result
-    with bars(quiet=json) as progress, TemporaryDirectory(prefix="hwsi-bench-") as folder:
-        if name == "phantom":
-            result = phantom.run(model=model, slides=slides or 40, seed=seed, out=output, progress=progress)
-        else:
-            count, where = slides or 120, output or Path(folder)
-            result = phantom_second.run(
-                model=model, slides=count, shifted=max(1, count // 5), seed=seed, out=where, progress=progress
-            )
-    if json:
-        print_json(result.to_dict())
-    else:
-        out().print(result.table())
+app.command("evidence")(bench_evidence.evidence)
+app.command("run")(bench_run.run)
+app.command("table")(bench_run.table)
+app.command("compare")(bench_run.compare)
+app.command("encode")(bench_encode.bench_encode)
 
 
 @app.command("reports")
@@ -76,26 +47,6 @@ def reports(
     else:
         for line in found.lines():
             out().print(line, markup=False)
-
-
-@app.command("table")
-def table(
-    results: Annotated[list[Path], typer.Argument(help="Results in the schema of hwsi.benchmarks.results.")],
-    form: Annotated[str, typer.Option("--form", help="terminal, markdown or latex.")] = "terminal",
-) -> None:
-    """Render results with intervals, baselines and the published figures, marked as quoted."""
-    from hwsi.benchmarks.results import read_result
-    from hwsi.benchmarks.tables import latex, markdown, rich_table, tables_of
-    from hwsi.errors import HwsiError, Reason
-
-    forms = {"markdown": markdown, "latex": latex}
-    if form not in ("terminal", *forms):
-        raise HwsiError(Reason.OPTION_INVALID, f"no form {form!r}", "choose terminal, markdown or latex")
-    for made in tables_of([read_result(path) for path in results]):
-        if form == "terminal":
-            out().print(rich_table(made))
-        else:
-            typer.echo(forms[form](made))
 
 
 @app.command("ablate")

@@ -101,18 +101,20 @@ def audit(
         raise typer.Exit(1)
 
 
-def _load(files: list[str], data: Path | None) -> "list[Loaded]":
+def open_told(what: str, data: Path | None) -> "Loaded":
+    """A dataset; rows that cannot be used are told in one line."""
     from hwsi.benchmarks.datasets.registry import open_data
 
-    found = []
-    for what in files:
-        loaded = open_data(what, data)
-        if loaded.unusable:
-            note(loaded.told())
-        for line in loaded.notes:
-            note(f"{loaded.version}: {line}")
-        found.append(loaded)
-    return found
+    loaded = open_data(what, data)
+    if loaded.unusable:
+        note(loaded.told())
+    for line in loaded.notes:
+        note(f"{loaded.version}: {line}")
+    return loaded
+
+
+def _load(files: list[str], data: Path | None) -> "list[Loaded]":
+    return [open_told(what, data) for what in files]
 
 
 def _sides(found: "list[Loaded]") -> "tuple[list[Loaded], list[Loaded]]":

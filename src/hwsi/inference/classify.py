@@ -183,7 +183,7 @@ def classify_places(features: SlideFeatures, space: Space, prompts: PromptSet, s
     """
     scores = getattr(space.tissue(features), scale) @ prompts.vectors(space).T
     found = []
-    for i in np.flatnonzero(seen(features, scale)).tolist():
+    for i in np.flatnonzero(seen(features, scale, space.meets["patch"])).tolist():
         best = int(scores[i].argmax())
         label, box = place_label(features, scale, i), place_box(features, scale, i)
         found.append(ClassifiedPlace(scale, label, box, prompts.names[best], float(scores[i, best])))

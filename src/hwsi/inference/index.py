@@ -27,6 +27,7 @@ from hwsi.errors import HwsiError, Reason
 from hwsi.features import SlideFeatures, read_features
 from hwsi.features.atomic import write_atomic
 from hwsi.hierarchy.labels import region_label
+from hwsi.hierarchy.selection import described
 from hwsi.inference.cases import unit
 from hwsi.inference.space import Space, check_weights, weights_of
 from hwsi.presets import EncoderIds
@@ -150,7 +151,8 @@ def slide_vector(features: SlideFeatures, encoder: str) -> Float32:
 
 def patch_mean(features: SlideFeatures, encoder: str) -> Float32:
     """The mean of the unit vectors of a slide's patches (P,), of length one."""
-    return unit(unit(features.patch[encoder][~features.hierarchy.patches.background]).mean(0))
+    rows = features.patch[encoder]
+    return unit(unit(rows[described(features.hierarchy.patches.background, rows)]).mean(0))
 
 
 def join(indexes: Sequence[SlideIndex]) -> SlideIndex:
@@ -266,7 +268,7 @@ def update_index(
     shas: dict[Path, str] = {}
     for file in files:
         try:
-            shas[file] = _content_sha256(file)
+            shas[file] = content_sha256(file)
         except HwsiError as error:
             left_out[str(file)] = str(error)
     known = {e.features_sha256: e.key for e in old.entries if e.features_sha256} if old is not None else {}
@@ -305,7 +307,7 @@ def _boxes(features: SlideFeatures) -> Int:
     return np.concatenate([tree.regions.xy, far], 1).astype(np.int64)
 
 
-def _content_sha256(path: Path) -> str:
+def content_sha256(path: Path) -> str:
     """What a feature file says its content is; its tables are not read."""
     try:
         with h5py.File(path, "r", locking=False) as file:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from hwsi.features import SlideFeatures
 from hwsi.hierarchy.labels import patch_label, region_label
+from hwsi.hierarchy.selection import described
 
 Scale = Literal["region", "patch"]
 Box = tuple[int, int, int, int]
@@ -31,7 +32,9 @@ def place_box(features: SlideFeatures, scale: Scale, row: int) -> Box:
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
-def seen(features: SlideFeatures, scale: Scale) -> NDArray[np.bool_]:
-    """Rows that hold something: all regions, and the patches that are no background; bool."""
+def seen(features: SlideFeatures, scale: Scale, encoder: str) -> NDArray[np.bool_]:
+    """Rows that hold something: all regions, and the patches that ``encoder`` has seen; bool."""
     tree = features.hierarchy
-    return np.ones(len(tree.regions), bool) if scale == "region" else ~tree.patches.background
+    if scale == "region":
+        return np.ones(len(tree.regions), bool)
+    return described(tree.patches.background, features.patch[encoder])

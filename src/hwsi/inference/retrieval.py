@@ -181,7 +181,7 @@ def search_slide(
     vector, places = space.texts([_words(text)])[0], space.tissue(features)
     found: list[Place] = []
     for scale in scales:
-        cosine = np.where(seen(features, scale), getattr(places, scale) @ vector, -np.inf)
+        cosine = np.where(seen(features, scale, space.meets["patch"]), getattr(places, scale) @ vector, -np.inf)
         for i in top(cosine[None], k)[0].tolist():
             if cosine[i] > -np.inf:
                 label, box = place_label(features, scale, i), place_box(features, scale, i)

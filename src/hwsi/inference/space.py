@@ -23,6 +23,7 @@ from hwsi.encoders.weights import sha256
 from hwsi.encoding.device import choose_device
 from hwsi.errors import HwsiError, Reason
 from hwsi.features import SlideFeatures
+from hwsi.hierarchy.selection import described
 from hwsi.inference.cases import unit
 from hwsi.presets import load_preset
 
@@ -71,8 +72,9 @@ class Space:
         """A slide and its parts. Raises HwsiError(FEATURES_MISMATCH) if its features are not those of the space."""
         self.check(features)
         tree = features.hierarchy
-        patch = self._lead("patch", features.patch[self.meets["patch"]])
-        patch[tree.patches.background] = 0
+        rows = features.patch[self.meets["patch"]]
+        patch = self._lead("patch", rows)
+        patch[~described(tree.patches.background, rows)] = 0
         below = np.zeros((len(tree.regions), patch.shape[1]))
         np.add.at(below, tree.patches.region, patch)
         region = self._lead("region", features.region[self.meets["region"]]) if "region" in self.meets else unit(below)

@@ -1,0 +1,1 @@
+"""A benchmark's records before a model: which slides, what is asked of them, what was answered, what that is worth."""
