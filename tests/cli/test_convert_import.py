@@ -120,7 +120,7 @@ def test_imported_features_answer(run, files, preset, named, tmp_path):
     ask = ("ask", named, "What is seen?", "--features", path, "--preset", preset)
     choices = ("--choices", "tumour", "--choices", "no tumour")
     geojson = tmp_path / "evidence.geojson"
-    status, out, err = run(*ask, *choices, "--json", "--evidence", geojson)
+    status, out, err = run(*ask, *choices, "--json", "--geojson", geojson)
     assert (status, err) == (0, "")
     answer = json.loads(out)
     assert answer["text"] in ("tumour", "no tumour")

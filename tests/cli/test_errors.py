@@ -64,7 +64,7 @@ def test_bad_slides(run, nano, bad, tmp_path, name, codes, verb):
     job = tmp_path / "job"
     job.mkdir()
     args = {
-        "ask": [bad / name, QUESTION, "--out", job, "--evidence", job / "e.geojson"],
+        "ask": [bad / name, QUESTION, "--out", job, "--geojson", job / "e.geojson"],
         "encode": [bad / name, "--out", job],
         "report": [bad / name, "-o", job / "r.html"],
     }[verb]
@@ -134,7 +134,7 @@ def test_outputs_are_checked_before_the_work(run, slide, tmp_path, monkeypatch):
     monkeypatch.setattr("hwsi.inference.session.study", lambda *a, **k: pytest.fail("work was begun"))
     (tmp_path / "file").write_text("in the way")
     assert refused(run("report", slide, "-o", tmp_path / "file" / "r.html")) == "output_unwritable"
-    assert refused(run("ask", slide, QUESTION, "--evidence", tmp_path)) == "output_unwritable"
+    assert refused(run("ask", slide, QUESTION, "--geojson", tmp_path)) == "output_unwritable"
     assert refused(run("demo", "-o", tmp_path / "file")) == "output_unwritable"
 
 

@@ -46,7 +46,7 @@ def test_info_opens_a_slide_of_unknown_resolution(run, tmp_path):
 def answer(run, nano, slide, tmp_path):
     status, out, err = run(
         "ask", slide, QUESTION, "--choices", "grade 1", "--choices", "grade 2",
-        "--json", "--out", tmp_path / "job", "--evidence", tmp_path / "e.geojson",
+        "--json", "--out", tmp_path / "job", "--geojson", tmp_path / "e.geojson",
     )  # fmt: skip
     assert status == 0, err
     return json.loads(out), tmp_path

@@ -103,7 +103,7 @@ def test_a_region_is_worth_what_slides_without_it_say(tiny_release, features, se
         return np.mean(by_hand(tiny_release, left, said.question, said.ids))
 
     everything = [0, 1, 2, 3]
-    worth = weigh(session._parents, session._said_value(said, np.ones((1, len(said.ids)), bool)))
+    worth = weigh(session._parents, session._said_claims(said, np.ones((1, len(said.ids)), bool), [0.0]).value)
     of = dict(zip(worth.nodes.tolist(), worth.worth[:, 0].tolist(), strict=True))
     for r in everything:
         node = next(i for i, n in enumerate(session._nodes) if (n.scale, n.index) == ("region", r))

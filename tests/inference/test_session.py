@@ -99,7 +99,7 @@ def test_evidence_does_not_leak_through_the_slides_own_token(nano, features, ses
     members = np.ones((1, len(said.ids)), bool)
     everything = session._everything[None]
     assert not np.allclose(session._score_answer(said, everything), other._score_answer(said, everything), atol=1e-3)
-    a, b = (weigh(s._parents, s._said_value(said, members)) for s in (session, other))
+    a, b = (weigh(s._parents, s._said_claims(said, members, [0.0] * len(members)).value) for s in (session, other))
     assert a.nodes.tolist() == b.nodes.tolist()
     assert np.allclose(a.worth, b.worth, atol=1e-5)
     assert np.ptp(a.worth) > 1e-3
@@ -131,7 +131,7 @@ def test_a_region_is_worth_what_slides_without_it_say(nano, features, session):
 
     everything, nothing = torch.ones_like(stays), node == 0
     last, first = value(everything) - value(stays), value(~stays | nothing) - value(nothing)
-    worth = weigh(session._parents, session._said_value(said, np.ones((1, len(said.ids)), bool)))
+    worth = weigh(session._parents, session._said_claims(said, np.ones((1, len(said.ids)), bool), [0.0]).value)
     assert worth.worth[worth.nodes.tolist().index(region), 0] == pytest.approx((last + first) / 2, abs=1e-4)
 
 
@@ -258,7 +258,7 @@ def test_citations_are_checked_against_what_is_measured(session):
     nodes = session._prefix.layout.nodes
     cited = tuple(n.label for n in nodes if n.scale == "region")
     said = session._say("What is seen in R1?", 6, None)
-    worth = weigh(session._parents, session._said_value(said, np.ones((1, len(said.ids)), bool)))
+    worth = weigh(session._parents, session._said_claims(said, np.ones((1, len(said.ids)), bool), [0.0]).value)
     of = dict(zip(worth.nodes.tolist(), worth.worth[:, 0].tolist(), strict=True))
     want = {n.label for i, n in enumerate(nodes) if n.scale == "region" and of[i] > 1e-3}
     assert set(session._rests_on(worth, 0, cited)) == want

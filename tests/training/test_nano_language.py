@@ -278,7 +278,7 @@ def test_hiding_keeps_words_and_hides_whole_branches(processor: HwsiProcessor) -
         assert all(parent[n] in kept | {SLIDE_NODE} for n in kept)
 
 
-def test_an_answer_weighs_by_the_fourth_root_of_its_length(processor: HwsiProcessor) -> None:
+def test_an_answer_weighs_by_the_root_of_its_length(processor: HwsiProcessor) -> None:
     model, _ = build_nano(processor.tokenizer)
     long = "R1: Mostly tumour. R1: Mostly tumour. R1: Mostly tumour."
     dialogues = [
@@ -296,7 +296,7 @@ def test_an_answer_weighs_by_the_fourth_root_of_its_length(processor: HwsiProces
         for segment in range(1, 4):
             mine = (batch["segment_ids"][row, 1:] == segment) & (labels[row, 1:] >= 0)
             if mine.any():
-                root = float(mine.sum()) ** 0.25
+                root = float(mine.sum()) ** 0.5
                 total, weight = total + root * float(each[row][mine].mean()), weight + root
     assert float(loss) == pytest.approx(total / weight, rel=1e-5)
     assert 0 <= right <= 1

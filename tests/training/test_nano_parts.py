@@ -75,7 +75,7 @@ def example() -> Example:
     kinds["where_tumour"] = torch.tensor([QUADRANTS.index("upper right")])
     return Example(
         "P", torch.zeros(4, 16, 192), torch.ones(4, 16, dtype=torch.bool), row_col, torch.ones(4, 2), mm, side,
-        torch.zeros(4, 1), {}, torch.zeros(1, 1), kinds, [""] * 4, "", [],
+        torch.zeros(4, 1), {}, torch.zeros(1, len(NUMBERS)), kinds, [""] * 4, "", "", [],
     )  # fmt: skip
 
 

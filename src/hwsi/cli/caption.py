@@ -13,8 +13,8 @@ from hwsi.cli.outputs import check_writable
 
 def caption(
     slide: SlideArg,
-    evidence: Annotated[
-        Path | None, typer.Option("--evidence", help="Write the evidence as GeoJSON that QuPath opens.")
+    geojson: Annotated[
+        Path | None, typer.Option("--geojson", help="Write the evidence as GeoJSON that QuPath opens.")
     ] = None,
     preset: PresetOpt = "nano",
     mpp: MppOpt = None,
@@ -25,8 +25,8 @@ def caption(
     json: JsonOpt = False,
 ) -> None:
     """Describe a slide in one sentence, with the tissue that it rests on."""
-    if evidence:
-        check_writable(evidence)
+    if geojson:
+        check_writable(geojson)
 
     from hwsi.inference import study
 
@@ -35,14 +35,14 @@ def caption(
             slide, preset=preset, out=out_dir, features=features, mpp=mpp, mask=mask, device=device, progress=progress
         )
     answer = session.caption()
-    if evidence:
+    if geojson:
         from hwsi.features.geojson import write_evidence
 
-        write_evidence(evidence, answer)
+        write_evidence(geojson, answer, session.features.tissue)
     if json:
         print_json(answer.to_dict())
         return
     out().print(answer.text, markup=False)
     show(answer)
-    if evidence:
-        note(f"evidence written to {evidence}")
+    if geojson:
+        note(f"evidence written to {geojson}")

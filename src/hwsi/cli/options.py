@@ -32,8 +32,17 @@ WorkersOpt = Annotated[
     typer.Option(
         "--workers",
         min=0,
-        help="Processes that encode: 1 for a cohort, each one with its own copy of the encoders. 0 encodes in this "
+        help="Processes that encode, each one with its own copy of the encoders: for a cohort one, or one for each "
+        "GPU, or on a cluster one for each machine. 0 encodes in this "
         "process, as slides that are named one by one are: nothing is guarded against a decoder that crashes.",
+    ),
+]
+EngineOpt = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="Where workers run: local, or ray: on the Ray cluster of RAY_ADDRESS, with slides and job folder under "
+        "the same paths on all machines, or slides by URL and --store.",
     ),
 ]
 TimeoutOpt = Annotated[

@@ -1,7 +1,7 @@
 """Slide encoder of the embedded preset: region vectors with their tissue and places in mm to 192 numbers.
 
 - Sparse attention: a region sees itself, its 8 nearest regions and 4 global tokens; the global tokens see all.
-  So the cost of the blocks grows linearly with the number of regions.
+  Neighbours are found by a tree and gathered: time and memory grow linearly with the number of regions.
 - Places enter as Fourier features around the slide's centre of tissue: moving the tissue on the glass changes
   nothing, nor does the order of the regions.
 - The number of pieces of tissue is added up over the regions and embedded.
@@ -14,7 +14,10 @@ import math
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,12 +29,14 @@ from hwsi.encoders.weights import initialise
 _GLOBALS = 4
 _NEIGHBOURS = 8
 _CHUNK = 1024
+_TIE = 1e-4
+"""What the direction adds, at most, to the square of a distance: less than a step on any grid."""
 _MOST_PIECES = 8
 _WAVELENGTHS_MM = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
 
 def nearest(centre_mm: Tensor, mask: Tensor, k: int = _NEIGHBOURS) -> tuple[Tensor, Tensor]:
-    """Each region itself and its ``k`` nearest by distance of centres.
+    """Each region itself and its ``k`` nearest by distance of centres, by a tree of places: R log R.
 
     On a grid many distances are equal; such ties go by the direction, never by the order of the regions.
 
@@ -42,21 +47,40 @@ def nearest(centre_mm: Tensor, mask: Tensor, k: int = _NEIGHBOURS) -> tuple[Tens
     Returns:
         index (B, R, min(k+1, R)) int64, and bool of the same shape: False where there is no such neighbour.
     """
-    r = centre_mm.shape[1]
+    b, r = mask.shape
     wanted = min(k + 1, r)
-    centre = centre_mm.double()
-    index, valid = [], []
-    for start in range(0, r, _CHUNK):  # rows at a time: never R x R numbers at once
-        step = centre[:, None, :] - centre[:, start : start + _CHUNK, None]
-        angle = torch.atan2(step[..., 1], step[..., 0]) / math.pi
-        key = step.square().sum(-1) * (1 + 1e-4 * angle)
-        rows = torch.arange(key.shape[1], device=key.device)
-        key[:, rows, rows + start] = -1.0  # itself first, also where centres coincide
-        key = key.masked_fill(~mask[:, None, :], torch.inf)
-        distance, at = key.topk(wanted, dim=-1, largest=False)
-        index.append(at)
-        valid.append(distance < torch.inf)
-    return torch.cat(index, dim=1), torch.cat(valid, dim=1)
+    index = np.zeros((b, r, wanted), np.int64)
+    valid = np.zeros((b, r, wanted), bool)
+    for i, (centre, present) in enumerate(zip(centre_mm.double().cpu().numpy(), mask.cpu().numpy(), strict=True)):
+        rows = np.flatnonzero(present)
+        if len(rows):
+            found = _nearest_of(centre[rows], min(wanted, len(rows)))
+            index[i, rows, : found.shape[1]] = rows[found]
+            valid[i, rows, : found.shape[1]] = True
+    return torch.from_numpy(index).to(mask.device), torch.from_numpy(valid).to(mask.device)
+
+
+def _nearest_of(centre: NDArray[np.float64], wanted: int) -> NDArray[np.int64]:
+    """Rows (n, wanted) of the nearest of ``centre`` (n, 2), each itself first."""
+    n = len(centre)
+    tree = cKDTree(centre)
+    out = np.zeros((n, wanted), np.int64)
+    todo, asked = np.arange(n), min(n, 2 * wanted)
+    while len(todo):
+        far, at = tree.query(centre[todo], k=asked)
+        distance, near = np.reshape(far, (-1, asked)), np.reshape(at, (-1, asked))
+        step = centre[near] - centre[todo, None]
+        angle = np.arctan2(step[..., 1], step[..., 0]) / np.pi
+        key = np.square(step).sum(-1) * (1 + _TIE * angle)
+        key[near == todo[:, None]] = -1.0  # itself first, also where centres coincide
+        order = np.argsort(key, axis=1, kind="stable")[:, :wanted]
+        out[todo] = np.take_along_axis(near, order, 1)
+        out[todo, 0] = todo
+        last = np.take_along_axis(key, order, 1)[:, -1]
+        # a tie may go on behind what was asked for; where centres coincide there is no direction to go by
+        short = (np.square(distance[:, -1]) * (1 - _TIE) <= last) & (last > 0) & (asked < n)
+        todo, asked = todo[short], min(n, 2 * asked)
+    return out
 
 
 class NeighbourBlock(nn.Module):

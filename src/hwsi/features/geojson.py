@@ -12,13 +12,13 @@
 import gzip
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from shapely import (
     MultiPolygon,
     Polygon,
@@ -28,6 +28,7 @@ from shapely import (
     make_valid,
     polygons,
     set_precision,
+    union_all,
 )
 from shapely import area as shapely_area
 from shapely.geometry.base import BaseGeometry
@@ -39,6 +40,8 @@ from hwsi.hierarchy.tree import CELL_TYPES, Cells
 
 Layer = Literal["tissue", "regions", "patches", "cells"]
 Feature = dict[str, Any]
+Rings = Sequence[Sequence[NDArray[np.float64]]]
+"""Polygons, each its rings (v, 2) in level-0 pixels, the first one the outside."""
 _BLOCK = 4096
 _DIGITS = 2  # of a pixel's coordinate
 
@@ -77,16 +80,18 @@ def write_geojson(path: str | Path, features: SlideFeatures, layers: Iterable[La
     return _write(Path(path), (feature for layer in asked for feature in makers[layer](features)))
 
 
-def write_evidence(path: str | Path, answer: Any) -> int:
+def write_evidence(path: str | Path, answer: Any, tissue: Rings = ()) -> int:
     """Write :func:`evidence_geojson` of an answer, wholly or not at all; gives the number of features."""
-    return _write(Path(path), evidence_geojson(answer)["features"])
+    return _write(Path(path), evidence_geojson(answer, tissue)["features"])
 
 
-def evidence_geojson(answer: Any) -> dict[str, Any]:
+def evidence_geojson(answer: Any, tissue: Rings = ()) -> dict[str, Any]:
     """The evidence of an answer as a FeatureCollection: annotations, and cells as detections.
 
     Args:
         answer: an ``Answer`` or what its ``to_dict`` gives.
+        tissue: outlines of the slide's tissue (``SlideFeatures.tissue``): a region or patch is then drawn as the tissue
+            in its box. The glass beside it was never read.
 
     Returns:
         One feature for each piece of evidence: its contours, or else its box; named by its label, with the
@@ -95,12 +100,15 @@ def evidence_geojson(answer: Any) -> dict[str, Any]:
     plain: Mapping[str, Any] = answer if isinstance(answer, Mapping) else answer.to_dict()
     provenance = plain.get("provenance") or {}
     slide_id = str(provenance.get("slide_id", "")) if isinstance(provenance, Mapping) else ""
+    there = union_all([Polygon(rings[0], rings[1:]).buffer(0) for rings in tissue]) if tissue else None
     made = []
     for rank, piece in enumerate(plain["evidence"], start=1):
         contours = [np.asarray(contour, np.float64) for contour in piece["contours"]]
         outline = _geometry(contours) if contours else _box(piece["box"])
         if outline is None:
             outline = _box(piece["box"])
+        if there is not None and not contours:
+            outline = _areas(set_precision(outline.intersection(there), 10.0**-_DIGITS)) or outline
         made.append(
             _feature(
                 _coordinates(outline),
@@ -267,8 +275,12 @@ def _mended(shape: Polygon | MultiPolygon) -> BaseGeometry | None:
     """``shape`` without self-touching, and without the lines and points that a mend may leave."""
     if shape.is_valid and shape.area > 0:
         return shape
-    mended = set_precision(make_valid(shape), 10.0**-_DIGITS)
-    # a mend may give a collection of areas and lines, an area again several parts
+    return _areas(set_precision(make_valid(shape), 10.0**-_DIGITS))
+
+
+def _areas(mended: BaseGeometry) -> BaseGeometry | None:
+    """What of a geometry has an area; None if nothing has."""
+    # a mend or a cut may give a collection of areas and lines, an area again several parts
     parts = [part for piece in get_parts(mended).tolist() for part in get_parts(piece).tolist()]
     areas = [part for part in parts if isinstance(part, Polygon) and part.area > 0]
     if not areas:

@@ -67,6 +67,13 @@ class Answer:
         choices: the options of a closed question, and ``choice_probs`` their probabilities.
         support: the verdict on the evidence as a whole; None if evidence was not asked for.
         warnings: what the reader must know (for nano: that it knows synthetic tissue only).
+        found_by: how the evidence was found: ``cheap``, ``verify`` or ``full``; empty if it was not asked for.
+        passes: over the words, that this took. agreement: of ``full``, the rank correlation of its map with random
+            halves of the slide that it was not made from.
+        calibrated: probability that the answer is right, where the model was calibrated; of closed questions only.
+        withheld: True where the answer is not good enough for the risk that was accepted, or the slide adds nothing
+            to it: then ``text`` says so and nothing is shown as evidence.
+        looked_at: share of the slide's tissue that the model read.
     """
 
     question: str
@@ -79,6 +86,12 @@ class Answer:
     choice_probs: tuple[float, ...] = ()
     support: Support | None = None
     warnings: tuple[str, ...] = field(default=())
+    found_by: str = ""
+    passes: int = 0
+    agreement: float | None = None
+    calibrated: float | None = None
+    withheld: bool = False
+    looked_at: float = 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready data; floats rounded to 6 digits so that equal answers give equal bytes."""

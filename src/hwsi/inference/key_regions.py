@@ -31,11 +31,16 @@ def key_regions(features: SlideFeatures, encoder: str, budget: int = MAX_REGIONS
         encoder: id of the region encoder whose features decide.
         budget: how many regions.
     """
-    regions = features.hierarchy.regions
-    if len(regions) <= budget:
+    if len(features.hierarchy.regions) <= budget:
         return features
+    return restrict(features, cover_regions(features, encoder, budget))
+
+
+def cover_regions(features: SlideFeatures, encoder: str, budget: int) -> Int:
+    """The regions (k,), ascending, that a budget allows, without a question."""
+    regions = features.hierarchy.regions
     worth = regions.tissue * regions.focus * (1 - regions.pen)
-    return restrict(features, select_regions(worth, features.region[encoder], budget))
+    return select_regions(worth, features.region[encoder], budget)
 
 
 def restrict(features: SlideFeatures, chosen: Int) -> SlideFeatures:

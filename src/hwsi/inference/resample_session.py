@@ -7,6 +7,7 @@
 - Every region is read, however large the slide: the number of tokens does not depend on it.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +18,8 @@ from hwsi.features import SlideFeatures
 from hwsi.inference.evidence import Bool, Float64
 from hwsi.inference.padding import pad
 from hwsi.inference.resample_inputs import ResampleInputs
-from hwsi.inference.streaming import Pieces, speak
-from hwsi.inference.studied import Said, Scores, Stream, StudiedSlide
+from hwsi.inference.resting import Said, Scores
+from hwsi.inference.studied import Stream, StudiedSlide
 from hwsi.model.released import never_trained
 from hwsi.model.resample import RESAMPLE_INPUTS, ResampleBatch
 from hwsi.model.resample_model import HwsiResampleForConditionalGeneration
@@ -66,12 +67,8 @@ class ResampleSession(StudiedSlide):
             features_path=features_path,
         )
 
-    def _say(self, question: str, max_new_tokens: int, stream: Stream | None) -> Said:
-        ids = self._processor.question(question)
-        self._check_room(len(self._read) + len(ids) + max_new_tokens)
-        pieces = Pieces(self._processor, stream)
-        speak(self._model, self._read, ids, pieces, max_new_tokens=max_new_tokens)
-        return Said(ids, pieces.ids, pieces.text)
+    def _say_all(self, questions: Sequence[str], max_new_tokens: int, streams: Sequence[Stream | None]) -> list[Said]:
+        return self._spoken(self._model, self._read, questions, max_new_tokens, streams)
 
     def _answer_scores(self, said: Said) -> Scores:
         def scores(nodes: Bool | None) -> Float64:

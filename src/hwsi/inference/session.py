@@ -5,25 +5,31 @@
 - :func:`study` chooses the session by the model's kind; what all of them can be asked is in ``studied.py``.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hwsi.encoding.progress import Progress
 from hwsi.errors import HwsiError, Reason
 from hwsi.features import SlideFeatures, read_features
+from hwsi.inference.calibration import Calibration, find_calibration
+from hwsi.inference.cells import carrying, cell_worth, rows_of
 from hwsi.inference.evidence import Bool, Float64
+from hwsi.inference.evidence.attribution import Cells, Slopes
 from hwsi.inference.key_regions import key_regions
 from hwsi.inference.loading import load_model
 from hwsi.inference.padding import pad
 from hwsi.inference.resample_session import ResampleSession
-from hwsi.inference.streaming import Pieces, speak
-from hwsi.inference.studied import Said, Scores, Stream, StudiedSlide
+from hwsi.inference.resting import Said, Scores
+from hwsi.inference.studied import Stream, StudiedSlide
 from hwsi.model.attention import SLIDE_NODE
+from hwsi.model.looking import Objective, relevance
 from hwsi.model.modeling import HwsiForConditionalGeneration
 from hwsi.model.processor import HwsiProcessor
 from hwsi.model.resample_model import HwsiResampleForConditionalGeneration
@@ -66,7 +72,7 @@ def study(
     Errors: of opening, encoding and reading (``hwsi.errors``); weights_missing; features_mismatch.
     """
     if isinstance(slide, SlideFeatures):
-        return _session(load_model(preset, device), slide)
+        return _session(load_model(preset, device), preset, slide)
     from hwsi.encoding import encode_slide, encode_to_file
     from hwsi.slide import Slide, open_slide
 
@@ -81,7 +87,7 @@ def study(
         else:
             made = encode_slide(opened, preset=preset, mask=mask, device=device, progress=progress)
         path = "" if features is None else str(features)
-        return _session(loaded, made, slide=opened, features_path=path)
+        return _session(loaded, preset, made, slide=opened, features_path=path)
     except BaseException:
         if opened is not slide:
             opened.close()
@@ -100,8 +106,10 @@ class Session(StudiedSlide):
         slide: "Slide | None" = None,
         weights_sha256: str = "",
         features_path: str = "",
+        calibration: Calibration | None = None,
     ) -> None:
         whole = len(features.hierarchy.regions)
+        all_tissue = float(features.hierarchy.regions.tissue.sum())
         features = key_regions(features, processor.encoders["region"])
         read = len(features.hierarchy.regions)
         cut = f"The slide has {whole} regions; the model read {read} that cover what they show, and labels count these."
@@ -119,14 +127,13 @@ class Session(StudiedSlide):
             slide=slide,
             weights_sha256=weights_sha256,
             features_path=features_path,
+            calibration=calibration,
         )
+        if all_tissue > 0:
+            self.looked_at = min(1.0, float(features.hierarchy.regions.tissue.sum()) / all_tissue)
 
-    def _say(self, question: str, max_new_tokens: int, stream: Stream | None) -> Said:
-        ids = self._processor.question(question)
-        self._check_room(len(self._prefix) + len(ids) + max_new_tokens)
-        pieces = Pieces(self._processor, stream)
-        speak(self._model, self._prefix, ids, pieces, max_new_tokens=max_new_tokens)
-        return Said(ids, pieces.ids, pieces.text)
+    def _say_all(self, questions: Sequence[str], max_new_tokens: int, streams: Sequence[Stream | None]) -> list[Said]:
+        return self._spoken(self._model, self._prefix, questions, max_new_tokens, streams)
 
     def _answer_scores(self, said: Said) -> Scores:
         def scores(nodes: Bool | None) -> Float64:
@@ -148,6 +155,73 @@ class Session(StudiedSlide):
             return _array(token[:, len(ids) :].sum(1).reshape(n, c))
 
         return scores
+
+    @property
+    def model(self) -> HwsiForConditionalGeneration:
+        """Who answers."""
+        return self._model
+
+    @property
+    def processor(self) -> HwsiProcessor:
+        """Words and slides to tokens."""
+        return cast(HwsiProcessor, self._processor)
+
+    @property
+    def node_tokens(self) -> NDArray[np.int64]:
+        """How many tokens (N,) of the prompt each node has."""
+        return np.bincount(self._prefix.token_node.cpu().numpy(), minlength=len(self._nodes))
+
+    def _option_slopes(self, question: str, options: tuple[str, ...], chosen: int) -> Slopes:
+        ids = self._processor.question(question, options)
+        suffixes, mask = pad([ids + self._processor.answer(option) for option in options])
+
+        def odds(log_p: torch.Tensor) -> torch.Tensor:
+            of = log_p[:, len(ids) :].sum(1).reshape(-1, len(options))
+            others = torch.cat([of[:, :chosen], of[:, chosen + 1 :]], 1).logsumexp(1)
+            return (of[:, chosen] - others)[:, None]
+
+        return self._slopes(suffixes, mask, odds)
+
+    def _answer_slopes(self, said: Said, members: Bool) -> Slopes:
+        suffix = torch.tensor([said.question + said.ids])
+        shares = torch.from_numpy(members / np.maximum(members.sum(1, keepdims=True), 1)).float()
+
+        def units(log_p: torch.Tensor) -> torch.Tensor:
+            return log_p[:, len(said.question) :] @ shares.T.to(log_p.device)
+
+        return self._slopes(suffix, torch.ones_like(suffix, dtype=torch.bool), units)
+
+    def _option_cells(self, question: str, options: tuple[str, ...], chosen: int) -> Cells:
+        ids = self._processor.question(question, options)
+        suffixes, mask = pad([ids + self._processor.answer(option) for option in options])
+
+        def odds(log_p: torch.Tensor) -> torch.Tensor:
+            of = log_p[:, :, len(ids) :].sum(2)
+            return of[:, chosen] - torch.cat([of[:, :chosen], of[:, chosen + 1 :]], 1).logsumexp(1)
+
+        def cells(node: int) -> NDArray[np.int64]:
+            worth = cell_worth(self._model, self._slide_prefix, node, suffixes, mask, odds)
+            rows = rows_of(self.features.hierarchy, self._nodes[node].index, len(worth))
+            return rows[carrying(worth)]
+
+        return cells
+
+    def _slopes(self, rows: torch.Tensor, mask: torch.Tensor, objective: Objective) -> Slopes:
+        """What the objective makes of the rows, repeated for each keep mask, and the nodes' relevance to it."""
+
+        def slopes(nodes: Bool) -> tuple[Float64, Float64]:
+            keep, prefix = self._hidden(nodes)
+            values, total, step = [], torch.zeros(1), max(1, self._batch // len(rows))
+            for start in range(0, len(keep), step):
+                some = keep[start : start + step]
+                several = (rows.repeat(len(some), 1), mask.repeat(len(some), 1), some.repeat_interleave(len(rows), 0))
+                value, found = relevance(self._model, prefix, *several, objective)
+                values.append(value)
+                total = total + found
+            of_node = torch.zeros(len(total), len(self._nodes)).index_add_(1, prefix.token_node.cpu(), total)
+            return _array(torch.cat(values)), _array(of_node / len(keep))
+
+        return slopes
 
     @cached_property
     def _parts(self) -> PrefixCache:
@@ -190,11 +264,13 @@ def _features_of(slide: "Slide", path: str | Path) -> SlideFeatures:
     )
 
 
-def _session(loaded: tuple[Any, Any, str], features: SlideFeatures, **about: Any) -> StudiedSlide:
+def _session(loaded: tuple[Any, Any, str], preset: str, features: SlideFeatures, **about: Any) -> StudiedSlide:
     """The session that fits the model's kind."""
     model, processor, sha = loaded
-    kind = ResampleSession if isinstance(model, HwsiResampleForConditionalGeneration) else Session
-    return kind(model, processor, features, weights_sha256=sha, **about)
+    if isinstance(model, HwsiResampleForConditionalGeneration):
+        return ResampleSession(model, processor, features, weights_sha256=sha, **about)
+    known = find_calibration(preset, sha)
+    return Session(model, processor, features, weights_sha256=sha, calibration=known, **about)
 
 
 def _array(x: torch.Tensor) -> Float64:

@@ -2,6 +2,7 @@
 
 - One pass over the question, then one token a pass, on a copy of the slide's cache: the first word costs only the
   question. (``model.generate`` gives the same tokens, a test says, at a fixed price per call.)
+- Questions about the same slide share its cache and one pass per token (:func:`speak_together`).
 - A piece is given out only when its characters are whole: a character may take several tokens.
 """
 
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from transformers import Cache
 
 _BROKEN = "\N{REPLACEMENT CHARACTER}"  # what half a character decodes to
@@ -31,6 +33,14 @@ class Decodes(Protocol):
 
     def decode(self, ids: Any) -> str:
         """Ids to words, without special tokens."""
+        ...
+
+
+class Guard(Protocol):
+    """Decides which token is taken."""
+
+    def choose(self, ids: Sequence[int], logits: Tensor) -> int:
+        """The token after ``ids``, of logits (V,)."""
         ...
 
 
@@ -64,7 +74,6 @@ class Pieces:
             self._stream(piece)
 
 
-@torch.inference_mode()
 def speak(
     model: Any,
     prefix: ReadSlide,
@@ -80,16 +89,39 @@ def speak(
         question: ids of the processor's ``question``.
         max_new_tokens: at most so many.
     """
-    device = model.device
+    speak_together(model, prefix, [question], [pieces], max_new_tokens=max_new_tokens)
+
+
+@torch.inference_mode()
+def speak_together(
+    model: Any,
+    prefix: ReadSlide,
+    questions: Sequence[Sequence[int]],
+    pieces: Sequence[Pieces],
+    *,
+    max_new_tokens: int,
+    guard: Guard | None = None,
+) -> None:
+    """:func:`speak` for several questions about one slide at once; each is answered as alone.
+
+    A row sees the slide and its own words at its own positions: the same sums as alone, in float32 up to their order
+    (1e-5 of a logit). Rows that have ended leave the batch. A ``guard`` may take another token than the likeliest.
+    """
+    device, size = model.device, len(prefix)
     end = model.generation_config.eos_token_id
     ends = set(end) if isinstance(end, list) else {end}
-    past = prefix.copy(1)
-    ids = torch.tensor([list(question)], device=device)
-    start = len(prefix)
-    for _ in range(max_new_tokens):
-        positions = torch.arange(start, start + ids.shape[1], device=device)[None]
-        # an explicit mask: with positions alone a gap would be read as the start of another sequence
-        mask = torch.ones(1, start + ids.shape[1], dtype=torch.int64, device=device)
+    rows, length = len(questions), max(map(len, questions))
+    ids = torch.zeros(rows, length, dtype=torch.int64, device=device)
+    there = torch.zeros_like(ids)
+    for n, question in enumerate(questions):  # on the left, so that all answers begin at the same column
+        ids[n, length - len(question) :] = torch.tensor(list(question), device=device)
+        there[n, length - len(question) :] = 1
+    positions = size + (there.cumsum(1) - 1).clamp(min=0)
+    # an explicit mask: with positions alone a gap would be read as the start of another sequence
+    mask = torch.cat([torch.ones(rows, size, dtype=torch.int64, device=device), there], 1)
+    past = prefix.copy(rows)
+    speaking = list(pieces)
+    for step in range(max_new_tokens):
         out = model(
             input_ids=ids,
             attention_mask=mask,
@@ -98,13 +130,25 @@ def speak(
             use_cache=True,
             logits_to_keep=1,
         )
-        token = int(out.logits[0, -1].float().argmax())
-        pieces.put(token)
-        if token in ends:
+        last = out.logits[:, -1].float()
+        tokens = last.argmax(-1)
+        if guard is not None:
+            chosen = [guard.choose(row.ids, logits) for row, logits in zip(speaking, last, strict=True)]
+            tokens = torch.tensor(chosen, device=device)
+        for row, token in zip(speaking, tokens.tolist(), strict=True):
+            row.put(token)
+        stay = [n for n, token in enumerate(tokens.tolist()) if token not in ends]
+        if not stay or step + 1 == max_new_tokens:
             break
-        start += ids.shape[1]
-        ids = torch.tensor([[token]], device=device)
-    pieces.end()
+        if len(stay) < len(speaking):
+            kept = torch.tensor(stay, device=device)
+            past.batch_select_indices(kept)
+            tokens, mask, positions = tokens[kept], mask[kept], positions[kept]
+            speaking = [speaking[n] for n in stay]
+        ids, positions = tokens[:, None], positions[:, -1:] + 1
+        mask = torch.cat([mask, torch.ones_like(ids)], 1)
+    for row in pieces:
+        row.end()
 
 
 def token_ends(processor: Decodes, ids: Sequence[int]) -> list[int]:

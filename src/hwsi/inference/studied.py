@@ -7,9 +7,8 @@
 Notation: T tokens of an answer, C options, N nodes, B keep masks, U units (sentences, or the whole answer).
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,13 +20,18 @@ from hwsi.encoders.nano import PATCH
 from hwsi.errors import HwsiError, Reason
 from hwsi.features import SlideFeatures
 from hwsi.hierarchy.labels import region_label
+from hwsi.inference.abstention import known_closed
 from hwsi.inference.answer import Answer, Evidence, LeftOutAt, Provenance
+from hwsi.inference.calibration import Calibration
 from hwsi.inference.closed import log_odds, option_probs
-from hwsi.inference.evidence import Bool, Float64, Value, Worth, weigh
-from hwsi.inference.evidence.verdict import Claim, Support, judge
+from hwsi.inference.evidence import Bool, Float64, marginals
+from hwsi.inference.evidence.attribution import Claims, Mode
+from hwsi.inference.evidence.verdict import Verdict, not_judged
+from hwsi.inference.guard import LabelGuard
 from hwsi.inference.questions import check_choices, check_question
 from hwsi.inference.report import Report, Statement, citations, sentences
-from hwsi.inference.streaming import token_ends
+from hwsi.inference.resting import MAX_EVIDENCE, Chosen, Resting, Said, about
+from hwsi.inference.streaming import Pieces, ReadSlide, speak_together, token_ends
 from hwsi.inference.tasks import CAPTION_PROMPT, REPORT_PROMPT
 from hwsi.inference.tissue import EvidenceMaker, quality_warnings
 from hwsi.model.prompt import Node
@@ -37,14 +41,11 @@ if TYPE_CHECKING:
 
 MAX_NEW_TOKENS = 96
 REPORT_TOKENS = 320
-MAX_EVIDENCE = 8
 SENTENCE_EVIDENCE = 3
 
-Stream = Callable[[str], None]
+WITHHELD = "No answer: not sure enough for the risk that was accepted."
 
-Scores = Callable[[Bool | None], Float64]
-"""Keep masks over nodes (B, N) -> log-probabilities (B, T) of tokens, or (B, C) of options; None gives the two rows of
-the whole slide and of no slide."""
+Stream = Callable[[str], None]
 
 RESEARCH = "Research use; not a diagnosis."
 SYNTHETIC = (
@@ -53,16 +54,7 @@ SYNTHETIC = (
 """What every answer says that rests on nano's encoders, whatever the preset is called."""
 
 
-@dataclass(frozen=True)
-class Said:
-    """Words of the model: (q,) question ids, (T,) answer ids with the end token if it came, and the text."""
-
-    question: list[int]
-    ids: list[int]
-    text: str
-
-
-class StudiedSlide(ABC):
+class StudiedSlide(Resting):
     """One slide, ready to be asked; made by :func:`hwsi.inference.study`.
 
     Attributes:
@@ -70,7 +62,11 @@ class StudiedSlide(ABC):
         slide: the open slide, None if the session was made from features alone.
         warnings: what every answer about this slide must say.
         kept_patches: rows of the patches that the model reads one by one.
+        calibration: what was learned of the model beside its weights; None if nothing was.
+        looked_at: share of the slide's tissue that the model reads.
     """
+
+    looked_at = 1.0
 
     def __init__(
         self,
@@ -83,8 +79,10 @@ class StudiedSlide(ABC):
         slide: "Slide | None" = None,
         weights_sha256: str = "",
         features_path: str = "",
+        calibration: Calibration | None = None,
     ) -> None:
         self.features = features
+        self.calibration = calibration
         self.slide = slide
         self._processor = processor
         self._nodes = nodes
@@ -112,62 +110,96 @@ class StudiedSlide(ABC):
     # --- what a model's session says ------------------------------------------------------------------
 
     @abstractmethod
+    def _say_all(self, questions: Sequence[str], max_new_tokens: int, streams: Sequence[Stream | None]) -> list[Said]:
+        """The model's greedy words to each question."""
+
+    def _spoken(
+        self, model: Any, prefix: ReadSlide, questions: Sequence[str], most: int, streams: Sequence[Stream | None]
+    ) -> list[Said]:
+        """What is said behind a slide that was read, all questions in one batch."""
+        ids = [self._processor.question(question) for question in questions]
+        self._check_room(len(prefix) + max(map(len, ids)) + most)
+        pieces = [Pieces(self._processor, stream) for stream in streams]
+        end = model.generation_config.eos_token_id
+        guard = LabelGuard(self._processor, self._tissue.labels, end if isinstance(end, list) else [end])
+        speak_together(model, prefix, ids, pieces, max_new_tokens=most, guard=guard)
+        return [Said(asked, p.ids, p.text) for asked, p in zip(ids, pieces, strict=True)]
+
     def _say(self, question: str, max_new_tokens: int, stream: Stream | None) -> Said:
-        """The model's greedy words."""
-
-    @abstractmethod
-    def _answer_scores(self, said: Said) -> Scores:
-        """Log-probabilities (B, T) of the tokens of what was said."""
-
-    @abstractmethod
-    def _option_scores(self, question: str, options: tuple[str, ...]) -> Scores:
-        """Summed log-probabilities (B, C) of the options, each with its end token."""
+        return self._say_all([question], max_new_tokens, [stream])[0]
 
     # --- asking -------------------------------------------------------------------------------------
+
+    def say(
+        self,
+        questions: Sequence[str],
+        *,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        streams: Sequence[Stream | None] | None = None,
+    ) -> list[Said]:
+        """Only the words, of several open questions in one batch; :meth:`ask` takes each and says what it rests on.
+
+        Args:
+            questions: in words. streams: one for each, as in :meth:`ask`.
+
+        Errors: as of :meth:`ask`, before anything is said.
+        """
+        asked = [check_question(question) for question in questions]
+        return self._say_all(asked, max_new_tokens, streams or [None] * len(asked))
+
+    def say_report(self, stream: Stream | None = None) -> Said:
+        """Only the words of a report; :meth:`report` takes them."""
+        return self._say(REPORT_PROMPT, REPORT_TOKENS, stream)
 
     def ask(
         self,
         question: str,
         choices: Sequence[str] | None = None,
         *,
-        evidence: bool = True,
+        evidence: bool | Mode = True,
+        risk: float | None = None,
         max_new_tokens: int = MAX_NEW_TOKENS,
         stream: Stream | None = None,
+        said: Said | None = None,
     ) -> Answer:
         """Answer one question.
 
         Args:
             question: in words.
             choices: options of a closed question; the likeliest is the answer.
-            evidence: whether to measure what the answer rests on (most of the time of a question).
+            evidence: whether to measure what the answer rests on (most of the time of a question), and how; True is
+                ``verify``.
+            risk: of a closed question, the share of wrong answers that is accepted; surer ones only are given.
             max_new_tokens: an open answer ends there if it has not ended before.
             stream: called with each piece of the text as it comes; the pieces join to ``text``.
+            said: the words of an open question, where :meth:`say` made them before.
 
-        Errors: question_empty, question_too_long, question_invalid.
+        Errors: question_empty, question_too_long, question_invalid; option_invalid for a risk of an open question, or
+            one that the model's calibration cannot show, and for ``cheap`` where the model's kind has none.
         """
         question, options = check_question(question), check_choices(choices)
         if options:
-            return self._closed(question, options, evidence=evidence, stream=stream)
-        return self._open(question, evidence=evidence, max_new_tokens=max_new_tokens, stream=stream)
+            return self._closed(question, options, evidence=evidence, risk=risk, stream=stream)
+        if risk is not None:
+            raise HwsiError(Reason.OPTION_INVALID, "a risk of an open question", "give its options with --choices")
+        return self._open(question, said or self._say(question, max_new_tokens, stream), evidence=evidence)
 
-    def caption(self, *, evidence: bool = True, stream: Stream | None = None) -> Answer:
+    def caption(self, *, evidence: bool | Mode = True, stream: Stream | None = None) -> Answer:
         """The slide in one sentence."""
-        return self._open(CAPTION_PROMPT, evidence=evidence, max_new_tokens=MAX_NEW_TOKENS, stream=stream)
+        return self._open(CAPTION_PROMPT, self._say(CAPTION_PROMPT, MAX_NEW_TOKENS, stream), evidence=evidence)
 
-    def report(self, *, evidence: bool = True, stream: Stream | None = None) -> Report:
-        """The slide in a paragraph, each sentence with the labels that it cites and the tissue that it rests on."""
-        said = self._say(REPORT_PROMPT, REPORT_TOKENS, stream)
-        spans = sentences(said.text)
-        unit = _units(token_ends(self._processor, said.ids), spans)
-        members = np.stack([unit == u for u in range(len(spans))]) if spans else np.zeros((0, len(unit)), bool)
+    def report(self, *, evidence: bool | Mode = True, stream: Stream | None = None, said: Said | None = None) -> Report:
+        """The slide in a paragraph, each sentence with the labels that it cites and the tissue that it rests on.
+
+        ``said`` are its words, where :meth:`say_report` made them before.
+        """
+        said = said or self.say_report(stream)
+        spans, members = self._sentences(said)
         seen, blind = self._answer_scores(said)(None)
         reliance = [_mean(seen[mine] - blind[mine]) for mine in members]
-        worth: Worth | None = None
-        support: tuple[Support, ...] = ()
-        if evidence and spans:
-            value = self._said_value(said, members)
-            worth = weigh(self._parents, value, lead=2)
-            support = self._judge(worth, value, reliance, SENTENCE_EVIDENCE)
+        claims = self._said_claims(said, members, reliance)
+        found = self._found(claims, evidence if spans else False, SENTENCE_EVIDENCE, lead=2)
+        worth = found.worth if found else None
         known = self._tissue.labels
         statements = []
         for u, (start, end) in enumerate(spans):
@@ -182,7 +214,7 @@ class StudiedSlide(ABC):
                     evidence=self._evidence(worth, u, text, SENTENCE_EVIDENCE),
                     visual_reliance=reliance[u],
                     confidence=float(np.exp(_mean(seen[mine]))),
-                    support=support[u] if support else None,
+                    support=found.support[u] if found else None,
                 )
             )
         return Report(
@@ -194,6 +226,19 @@ class StudiedSlide(ABC):
             warnings=self.warnings,
         )
 
+    def sentence_claims(self, said: Said) -> Claims:
+        """The sentences of a report, as evidence is measured on them."""
+        _, members = self._sentences(said)
+        seen, blind = self._answer_scores(said)(None)
+        return self._said_claims(said, members, [_mean(seen[mine] - blind[mine]) for mine in members])
+
+    def _sentences(self, said: Said) -> tuple[list[tuple[int, int]], Bool]:
+        """Spans of the sentences, and which tokens (U, T) are whose."""
+        spans = sentences(said.text)
+        unit = _units(token_ends(self._processor, said.ids), spans)
+        members = np.stack([unit == u for u in range(len(spans))]) if spans else np.zeros((0, len(unit)), bool)
+        return spans, members
+
     def choice_log_probs(self, question: str, choices: Sequence[str]) -> tuple[Float64, Float64]:
         """Summed log-probabilities of each option with its end token: with the slide (C,), and without it (C,).
 
@@ -202,82 +247,101 @@ class StudiedSlide(ABC):
         seen, blind = self._option_scores(check_question(question), check_choices(choices))(None)
         return seen, blind
 
-    def _open(self, question: str, *, evidence: bool, max_new_tokens: int, stream: Stream | None) -> Answer:
-        said = self._say(question, max_new_tokens, stream)
+    def choose(self, question: str, choices: Sequence[str], option: int | None = None) -> Chosen:
+        """The likeliest option, or a given one, with what its evidence is measured on; errors as of :meth:`ask`."""
+        question, options = check_question(question), check_choices(choices)
+        scores = self._option_scores(question, options)
+        seen, blind = scores(None)
+        chosen = int(seen.argmax()) if option is None else option
+        reliance = float((seen[chosen] - blind[chosen]) / len(self._processor.answer(options[chosen])))
+        claims = self._claims(
+            lambda nodes: log_odds(scores(nodes), chosen)[:, None],
+            (reliance,),
+            self._option_slopes(question, options, chosen),
+            self._option_cells(question, options, chosen),
+        )
+        return Chosen(options, seen, blind, chosen, claims, scores)
+
+    def heat(
+        self, question: str, choices: Sequence[str] | None = None, *, max_new_tokens: int = MAX_NEW_TOKENS
+    ) -> tuple[Evidence, ...]:
+        """What every region and patch that the model reads is worth to its answer, below zero too: a map of the slide.
+
+        Errors: as of :meth:`ask`.
+        """
+        if choices:
+            chosen = self.choose(question, choices)
+            claims, text = chosen.claims, chosen.options[chosen.chosen]
+        else:
+            said = self.say([question], max_new_tokens=max_new_tokens)[0]
+            claims, text = self._said_claims(said, np.ones((1, len(said.ids)), bool), [0.0]), said.text
+        nodes = [n for n, node in enumerate(self._nodes) if node.scale in ("region", "patch")]
+        worth = marginals(self._parents, nodes, claims.value)[:, 0]
+        return tuple(self._tissue.make(n, float(w), text) for n, w in zip(nodes, worth, strict=True))
+
+    def _open(self, question: str, said: Said, *, evidence: bool | Mode) -> Answer:
         seen, blind = self._answer_scores(said)(None)
         reliance = _mean(seen - blind)
-        worth, support = self._weighed(self._said_value(said, np.ones((1, len(said.ids)), bool)), reliance, evidence)
+        found = self._found(self._said_claims(said, np.ones((1, len(said.ids)), bool), [reliance]), evidence)
         _, missing = citations(said.text, self._tissue.labels)
         named = tuple(f"The answer cites {label}, which this slide does not have." for label in missing)
         return Answer(
             question=question,
             text=said.text,
-            evidence=self._evidence(worth, 0, said.text, MAX_EVIDENCE),
+            evidence=self._evidence(found.worth if found else None, 0, said.text, MAX_EVIDENCE),
             visual_reliance=reliance,
             confidence=float(np.exp(_mean(seen))),
             provenance=self.provenance,
-            support=support,
             warnings=(*self.warnings, *named),
+            looked_at=self.looked_at,
+            **about(found),
         )
 
-    def _closed(self, question: str, options: tuple[str, ...], *, evidence: bool, stream: Stream | None) -> Answer:
-        scores = self._option_scores(question, options)
-        seen, blind = scores(None)
-        probs = option_probs(seen)
-        chosen = int(probs.argmax())
-        text = options[chosen]
+    def _closed(
+        self,
+        question: str,
+        options: tuple[str, ...],
+        *,
+        evidence: bool | Mode,
+        risk: float | None,
+        stream: Stream | None,
+    ) -> Answer:
+        least = self._threshold(risk)
+        c = self.choose(question, options)
+        probs = option_probs(c.seen)
+        known = self.calibration.confidence(known_closed(c.seen, c.blind)) if self.calibration else None
+        calibrated = None if known is None else float(known[0])
+        withheld = least is not None and calibrated is not None and calibrated < least
+        text = WITHHELD if withheld else options[c.chosen]
         if stream is not None:
             stream(text)
-        reliance = float((seen[chosen] - blind[chosen]) / len(self._processor.answer(text)))
-        worth, support = self._weighed(lambda nodes: log_odds(scores(nodes), chosen)[:, None], reliance, evidence)
+        found = None if withheld else self._found(c.claims, evidence)
+        more = {"support": not_judged(0.0, Verdict.ABSTAIN)} if withheld else about(found)
+        # single cells are weighed by passes of their own
+        cells = None if found is None or found.mode is Mode.CHEAP else c.claims.cells
         return Answer(
             question=question,
             text=text,
-            evidence=self._evidence(worth, 0, text, MAX_EVIDENCE),
-            visual_reliance=reliance,
-            confidence=float(probs[chosen]),
+            evidence=self._evidence(found.worth if found else None, 0, text, MAX_EVIDENCE, cells),
+            visual_reliance=c.claims.reliance[0],
+            confidence=float(probs[c.chosen]),
             provenance=self.provenance,
             choices=options,
             choice_probs=tuple(float(p) for p in probs),
-            support=support,
             warnings=self.warnings,
+            calibrated=calibrated,
+            withheld=withheld,
+            looked_at=self.looked_at,
+            **more,
         )
 
-    # --- what it rests on -----------------------------------------------------------------------------
-
-    def _said_value(self, said: Said, members: Bool) -> Value:
-        """How likely the units are under keep masks; ``members`` (U, T) says which tokens are whose."""
-        shares = members / np.maximum(members.sum(1, keepdims=True), 1)
-        scores = self._answer_scores(said)
-        return lambda nodes: np.asarray(scores(nodes) @ shares.T)
-
-    def _weighed(self, value: Value, reliance: float, wanted: bool) -> tuple[Worth | None, Support | None]:
-        """Worth of nodes to a whole answer, and the verdict on what is shown of it."""
-        if not wanted:
-            return None, None
-        worth = weigh(self._parents, value)
-        return worth, self._judge(worth, value, [reliance], MAX_EVIDENCE)[0]
-
-    def _judge(self, worth: Worth, value: Value, reliance: Sequence[float], limit: int) -> tuple[Support, ...]:
-        """A verdict for each unit on the evidence that is shown for it."""
-        claims = [Claim(np.array([n for n, _ in worth.best(u, limit)], np.int64), v) for u, v in enumerate(reliance)]
-        return judge(self._parents, self._tissue.places(), value, claims)
-
-    def _evidence(self, worth: Worth | None, unit: int, supports: str, limit: int) -> tuple[Evidence, ...]:
-        if worth is None:
-            return ()
-        return tuple(self._tissue.make(node, w, supports) for node, w in worth.best(unit, limit))
-
-    def _rests_on(self, worth: Worth | None, unit: int, cites: Sequence[str]) -> tuple[str, ...] | None:
-        if worth is None:
+    def _threshold(self, risk: float | None) -> float | None:
+        if risk is None:
             return None
-        nodes = self._nodes
-        found = {nodes[n].label for n, _ in worth.best(unit, len(nodes)) if nodes[n].scale != "cell"}
-        return tuple(label for label in cites if label in found)
-
-    @property
-    def _parents(self) -> NDArray[np.int64]:
-        return np.array([node.parent for node in self._nodes], np.int64)
+        if self.calibration is None:
+            what = f"{self.provenance.model} was not calibrated, so no risk can be promised"
+            raise HwsiError(Reason.OPTION_INVALID, what, "run hwsi bench evidence calibrate, or ask without a risk")
+        return self.calibration.threshold(risk)
 
     def _check_room(self, tokens: int) -> None:
         """Refuse what is longer, with the slide, than the model reads (HwsiError QUESTION_TOO_LONG)."""

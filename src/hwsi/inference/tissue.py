@@ -38,8 +38,8 @@ class EvidenceMaker:
         self.labels = frozenset(labels)
         self._offsets = tree.cells.of_patch(len(patches))
 
-    def make(self, node: int, score: float, supports: str) -> Evidence:
-        """Evidence of a region, patch or cell node."""
+    def make(self, node: int, score: float, supports: str, cells: NDArray[np.int64] | None = None) -> Evidence:
+        """Evidence of a region, patch or cell node; ``cells``: rows of those meant, where single cells were weighed."""
         n = self._nodes[node]
         items = self._tree.regions if n.scale == "region" else self._tree.patches
         return Evidence(
@@ -48,7 +48,7 @@ class EvidenceMaker:
             box=self._box(items.xy[n.index], items.size0),
             score=score,
             supports=supports,
-            contours=self._contours(n.index) if n.scale == "cell" else (),
+            contours=self._contours(n.index, cells) if n.scale == "cell" else (),
             left_out_at=self._left_out_at,
         )
 
@@ -67,11 +67,11 @@ class EvidenceMaker:
         w, h = self._tree.width0, self._tree.height0
         return max(x, 0), max(y, 0), min(x + size0, w), min(y + size0, h)
 
-    def _contours(self, patch: int) -> tuple[Contour, ...]:
-        """Outlines of the cells of a patch whose type is surest, in stored order, clipped to the slide."""
+    def _contours(self, patch: int, meant: NDArray[np.int64] | None) -> tuple[Contour, ...]:
+        """Outlines of the cells meant, or else of those whose type is surest; in stored order, inside the slide."""
         cells = self._tree.cells
         rows = np.arange(self._offsets[patch], self._offsets[patch + 1])
-        surest = rows[np.argsort(-cells.type_prob[rows], kind="stable")[:MAX_CELLS]]
+        surest = rows[np.argsort(-cells.type_prob[rows], kind="stable")[:MAX_CELLS]] if meant is None else meant
         limit = np.array([self._tree.width0, self._tree.height0], np.float32)
         out = []
         for m in np.sort(surest):

@@ -53,7 +53,8 @@ class HwsiModel(InnerEmbeddings, HwsiPreTrainedModel):
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
-    def _embed(self, input_ids: Tensor, visual: VisualBatch | None) -> Tensor:
+    def embed(self, input_ids: Tensor, visual: VisualBatch | None) -> Tensor:
+        """(B, T) int64 -> (B, T, D): words, and where a placeholder stands what the visual part made of the slide."""
         embeds: Tensor = self.get_input_embeddings()(input_ids)
         if visual is None:
             return embeds
@@ -113,7 +114,7 @@ class HwsiModel(InnerEmbeddings, HwsiPreTrainedModel):
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("neither input_ids nor inputs_embeds")
-            inputs_embeds = self._embed(input_ids, visual)
+            inputs_embeds = self.embed(input_ids, visual)
         elif visual is not None:
             raise ValueError("visual inputs need input_ids, which say where they go")
         rows, length = inputs_embeds.shape[:2]

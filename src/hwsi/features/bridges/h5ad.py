@@ -35,8 +35,14 @@ class Categories:
         self.codes, self.names = codes, names
 
 
-def write_h5ad(features: SlideFeatures, folder: Path) -> list[Path]:
+def write_h5ad(
+    features: SlideFeatures, folder: Path, *, evidence: Mapping[str, Mapping[str, float]] | None = None
+) -> list[Path]:
     """Write ``NAME.region.h5ad``, ``NAME.patch.h5ad`` and ``NAME.cell.h5ad``, those that have rows.
+
+    Args:
+        evidence: scale -> label -> score of an answer's evidence: then each has a column ``evidence``, zero where
+            there is none. Cells have that of their patch's.
 
     Returns:
         The files, each whole or not there. Errors: output_unwritable, disk_full.
@@ -46,6 +52,10 @@ def write_h5ad(features: SlideFeatures, folder: Path) -> list[Path]:
         name, index, obs, spatial, vectors = scale(features)
         if not len(index):
             continue
+        if evidence is not None:
+            scores = evidence.get(name, {})
+            labels = index if name != "cell" else _patch_labels(features, features.hierarchy.cells.patch)
+            obs = {**obs, "evidence": np.array([scores.get(label, 0.0) for label in labels], np.float32)}
         path = folder / f"{features.slide_name}.{name}.h5ad"
         with created(path) as file:
             _root(file, index, obs, spatial, vectors, _uns(features))
@@ -70,16 +80,21 @@ def _regions(f: SlideFeatures) -> _Scale:
 
 
 def _patches(f: SlideFeatures) -> _Scale:
-    patches, columns = f.hierarchy.patches, f.hierarchy.region_px // f.hierarchy.patch_px
+    patches = f.hierarchy.patches
     kept = np.flatnonzero(~patches.background)
-    places = zip(patches.region[kept].tolist(), patches.row_col[kept].tolist(), strict=True)
-    index = [patch_label(region, row, column, columns) for region, (row, column) in places]
+    index = _patch_labels(f, kept)
     obs: _Columns = {
         "tile_id": kept, "region_id": patches.region[kept], "row": patches.row_col[kept, 0],
         "column": patches.row_col[kept, 1], "tissue": patches.tissue[kept],
     }  # fmt: skip
     vectors = {encoder: rows[kept] for encoder, rows in f.patch.items()}
     return "patch", index, obs, patches.xy[kept] + patches.size0 / 2, vectors
+
+
+def _patch_labels(f: SlideFeatures, rows: NDArray[np.int64]) -> list[str]:
+    patches, columns = f.hierarchy.patches, f.hierarchy.region_px // f.hierarchy.patch_px
+    places = zip(patches.region[rows].tolist(), patches.row_col[rows].tolist(), strict=True)
+    return [patch_label(region, row, column, columns) for region, (row, column) in places]
 
 
 def _cells(f: SlideFeatures) -> _Scale:

@@ -9,10 +9,26 @@ Notation: N nodes of the prefix, k nodes of a set.
 import numpy as np
 from numpy.typing import NDArray
 
-from hwsi.inference.evidence.worth import SLIDE, Bool, Float64, Int, depths
+from hwsi.inference.evidence.worth import CELL, PATCH, REGION, SLIDE, Bool, Float64, Int, depths
 
 _TRIES = 8
 """So many sets are drawn for one that is kept: the one whose spread is nearest to the evidence's."""
+
+
+def fixed_size_masks(parent: Int, n: int, rng: np.random.Generator, share: float = 0.5) -> Bool:
+    """Keep masks (n, N): the slide, this share of the regions, of their patches, and of these patches' cells.
+
+    Args:
+        parent: (N,) int64. n: how many. share: in (0, 1]; at least one region and one patch of it stay.
+    """
+    depth = depths(parent)
+    out = np.zeros((n, len(parent)), bool)
+    for keep in out:
+        keep[depth <= SLIDE] = True
+        for scale in (REGION, PATCH, CELL):
+            under = np.flatnonzero((depth == scale) & keep[parent])
+            keep[rng.permutation(under)[: max(1, round(share * len(under)))]] = True
+    return out
 
 
 def matched_sets(parent: Int, chosen: Int, place: Float64, n: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:

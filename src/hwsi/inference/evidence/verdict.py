@@ -103,6 +103,12 @@ def judge(parent: Int, place: Float64, value: Value, claims: Sequence[Claim]) ->
     return tuple(found)
 
 
+def not_judged(reliance: float, verdict: Verdict | None = None) -> Support:
+    """The verdict where nothing was compared: text only or unverified, unless another is given."""
+    found = Verdict.TEXT_ONLY if reliance <= RELIANCE else Verdict.UNVERIFIED
+    return Support(verdict or found, 0, 0.0, 0.0, 1.0, 0)
+
+
 def _fewest(kept: Sequence[float], tissue: float) -> int:
     """How many leading pieces keep ``ENOUGH`` of what the tissue adds; all where none do."""
     return next((k + 1 for k, gain in enumerate(kept) if tissue > 0 and gain >= ENOUGH * tissue), len(kept))
@@ -110,9 +116,9 @@ def _fewest(kept: Sequence[float], tissue: float) -> int:
 
 def _support(claim: Claim, judged: int, tissue: float, strength: Float64) -> Support:
     """``strength`` (1 + sets, 2): what is lost without, and kept by nothing but, the evidence and each random set."""
-    text_only = claim.reliance <= RELIANCE
     if not len(strength):
-        return Support(Verdict.TEXT_ONLY if text_only else Verdict.UNVERIFIED, 0, 0.0, 0.0, 1.0, 0)
+        return not_judged(claim.reliance)
+    text_only = claim.reliance <= RELIANCE
     lost, kept = (float(x) for x in strength[0])
     total = strength.sum(1)
     p = float((1 + (total[1:] >= total[0]).sum()) / len(total)) if len(total) > 1 else 1.0

@@ -1,0 +1,49 @@
+"""Words that can only cite what is there: while an answer is decoded, a label that the slide lacks is no option.
+
+- A token is refused if it would end a label that is not on this slide, or begin one that none on it continues; then the
+  next likeliest is taken. All other words are free.
+- It works on text, not on tokens: a label may be one token or several, with any tokenizer.
+- A valid label is no true one: what a citation is worth is measured (``evidence/verdict.py``).
+"""
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from hwsi.hierarchy.labels import LABEL
+from hwsi.inference.streaming import Decodes
+
+_CANDIDATES = 64
+"""So many of the likeliest tokens are tried; if none will do, the likeliest stands and the answer says so."""
+
+
+class LabelGuard:
+    """Chooses tokens so that only known labels are written.
+
+    Args:
+        processor: makes words of tokens. known: labels of the slide. ends: tokens that end an answer.
+    """
+
+    def __init__(self, processor: Decodes, known: Collection[str], ends: Collection[int]) -> None:
+        self._processor, self._known, self._ends = processor, frozenset(known), frozenset(ends)
+        self._begun = frozenset(label[:n] for label in known for n in range(1, len(label) + 1))
+
+    def choose(self, ids: Sequence[int], logits: Tensor) -> int:
+        """The likeliest token (of logits (V,)) after ``ids`` that cites nothing unknown."""
+        best = int(logits.argmax())
+        if self.allows(ids, best):
+            return best
+        order = torch.topk(logits, min(_CANDIDATES, len(logits))).indices.tolist()
+        return next((token for token in order if self.allows(ids, token)), best)
+
+    def allows(self, ids: Sequence[int], token: int) -> bool:
+        """Whether what is written with ``token`` has only labels that are known, or may become so."""
+        ended = token in self._ends
+        text = self._processor.decode([*ids] if ended else [*ids, token])
+        found = list(LABEL.finditer(text))
+        for m in found:
+            open_ended = m.end() == len(text) and not ended
+            if m.group() not in (self._begun if open_ended else self._known):
+                return False
+        return True
