@@ -1,5 +1,8 @@
 """The real server on a port: curl's stream, an unmodified OpenAI client, a client that leaves, the command itself."""
 
+import json
+import shutil
+import subprocess
 import threading
 import time
 from contextlib import ExitStack
@@ -56,6 +59,44 @@ def test_an_unmodified_openai_client_streams(port, web):
     whole = client.chat.completions.create(model="hwsi-nano", messages=messages)
     assert whole.choices[0].message.content == said
     assert [m.id for m in client.models.list()] == ["hwsi-nano"]
+
+
+def _curl(port, path, body):
+    """Lines that curl prints of a stream, as they come."""
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
+    command = [
+        "curl",
+        "--no-buffer",
+        "--silent",
+        "--show-error",
+        "--fail",
+        "--header",
+        f"Authorization: Bearer {TOKEN}",
+    ]
+    command += ["--json", json.dumps(body), f"http://127.0.0.1:{port[0]}{path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_curl_gets_a_streamed_answer(port, web):
+    lines = _curl(port, f"/api/slides/{encoded_slide(web)}/ask", {"question": "What is it?"})
+    names = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
+    assert [names[0], names[-2], names[-1]] == ["queued", "weighing", "answer"]
+    assert set(names[1:-2]) == {"token"}
+    said = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    assert "".join(piece["text"] for piece in said[1:-2]) == said[-1]["text"]
+
+
+def test_curl_gets_chunks_as_of_openai(port, web):
+    slide = {"type": "slide", "slide": {"id": encoded_slide(web)}}
+    content = [slide, {"type": "text", "text": "What is it?"}]
+    body = {"model": "hwsi-nano", "stream": True, "messages": [{"role": "user", "content": content}]}
+    lines = [line for line in _curl(port, "/v1/chat/completions", body) if line.startswith("data: ")]
+    assert lines[-1] == "data: [DONE]"
+    deltas = [json.loads(line.removeprefix("data: "))["choices"][0]["delta"] for line in lines[:-1]]
+    assert "".join(d.get("content", "") for d in deltas) == deltas[-1]["hwsi"]["text"]
 
 
 def test_a_client_that_leaves_cancels_its_question(port, web):

@@ -264,9 +264,9 @@ def test_evidence_that_takes_too_long_leaves_the_words_with_a_warning(client, sl
 
     class Slow:
         def __init__(self, session):
-            self._session = session
+            self._session, self.say = session, session.say
 
-        def ask(self, *asked, evidence, **how):
+        def ask(self, *asked, evidence=True, **how):
             if evidence:
                 raise Problem(504, "timeout", "the answer took more than 1 s")
             return self._session.ask(*asked, evidence=False, **how)

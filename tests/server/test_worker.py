@@ -1,13 +1,15 @@
 """The model's queue: words before evidence, users in turn, an end for what nobody waits for."""
 
 import threading
+import time
 from concurrent.futures import CancelledError
 
 import pytest
 
+from hwsi.errors import HwsiError, Reason
 from hwsi.server import worker as module
 from hwsi.server.problems import Problem
-from hwsi.server.worker import ModelWorker
+from hwsi.server.worker import ModelWorker, Together
 
 
 @pytest.fixture
@@ -111,3 +113,93 @@ def test_a_task_has_its_time_and_an_error_does_not_end_the_thread():
 
 def test_a_check_in_another_thread_says_nothing(worker, held):
     worker.check()
+
+
+def _together(worker, calls, *items, user="a"):
+    def work(given):
+        calls.append(list(given))
+        if "bad" in given:
+            raise HwsiError(Reason.QUESTION_TOO_LONG, "too long", "be brief")
+        return [item.upper() for item in given]
+
+    return [worker.submit(Together("key", item, work), f"{user}{n}") for n, item in enumerate(items)]
+
+
+def test_what_fits_together_is_done_in_one_batch_and_other_work_is_not(worker, held):
+    calls: list[list[str]] = []
+    tasks = _together(worker, calls, "x", "y", "z")
+    other = worker.submit(lambda: "alone", "b")
+    held.set()
+    assert [task.future.result(5) for task in tasks] == ["X", "Y", "Z"]
+    assert other.future.result(5) == "alone"
+    assert calls == [["x", "y", "z"]]
+
+
+def test_a_batch_has_a_limit(worker, held, monkeypatch):
+    monkeypatch.setattr(module, "MAX_TOGETHER", 2)
+    calls: list[list[str]] = []
+    tasks = _together(worker, calls, "x", "y", "z")
+    held.set()
+    assert [task.future.result(5) for task in tasks] == ["X", "Y", "Z"]
+    assert calls == [["x", "y"], ["z"]]
+
+
+def test_one_that_is_wrong_does_not_spoil_the_batch(worker, held):
+    calls: list[list[str]] = []
+    good, bad, fine = _together(worker, calls, "x", "bad", "z")
+    held.set()
+    assert (good.future.result(5), fine.future.result(5)) == ("X", "Z")
+    with pytest.raises(HwsiError):
+        bad.future.result(5)
+
+
+def test_who_has_left_is_not_in_the_batch(worker, held):
+    calls: list[list[str]] = []
+    gone, stays = _together(worker, calls, "x", "y")
+    gone.cancel()
+    held.set()
+    assert stays.future.result(5) == "Y"
+    assert calls == [["y"]]
+
+
+def test_words_pass_evidence_that_is_at_work(worker):
+    order, begun, go = [], threading.Event(), threading.Event()
+
+    def evidence():
+        begun.set()
+        go.wait(5)
+        time.sleep(0.01)  # it must have worked some time before it lends any
+        worker.check()
+        order.append("evidence")
+        return "weighed"
+
+    weighing = worker.submit(evidence, "a", later=True)
+    assert begun.wait(5)
+    words = worker.submit(lambda: order.append("words"), "b")
+    failing = worker.submit(lambda: 1 / 0, "c")
+    go.set()
+    assert weighing.future.result(5) == "weighed"
+    words.future.result(5)
+    with pytest.raises(ZeroDivisionError):
+        failing.future.result(5)
+    assert order == ["words", "evidence"]
+
+
+def test_evidence_gets_on_however_many_words_come(worker, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_OF_TIME", 0.0)
+    order, begun, go = [], threading.Event(), threading.Event()
+
+    def evidence():
+        begun.set()
+        go.wait(5)
+        for _ in range(3):
+            worker.check()
+        order.append("evidence")
+
+    weighing = worker.submit(evidence, "a", later=True)
+    assert begun.wait(5)
+    words = [worker.submit(lambda: (time.sleep(0.01), order.append("words")), "b") for _ in range(3)]
+    go.set()
+    for task in (weighing, *words):
+        task.future.result(5)
+    assert order == ["words", "evidence", "words", "words"]

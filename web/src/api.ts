@@ -2,7 +2,7 @@
 // - Nothing here asks any other host; the session is an HttpOnly cookie that scripts cannot read.
 // - Events come by POST, so they are read from the body of fetch; leaving (AbortSignal) cancels the work over there.
 import { signal } from "@preact/signals";
-import type { Box, CellsInView, Fault, Found, Job, Layers, Lesson, Mark, Quiz, Slide, Status, Verdict } from "./types";
+import type { Box, CellsInView, Fault, Found, HeatMap, Job, Layers, Lesson, Mark, Quiz, Slide, Status, Verdict } from "./types";
 
 /** What stands between us and the server: nothing, a missing token, or no server. */
 export const door = signal<"open" | "token" | "gone">("open");
@@ -127,6 +127,7 @@ export const api = {
   },
   evidence: async (answer: string) =>
     (await request(`/api/answers/${encodeURIComponent(answer)}/evidence.geojson`)).blob(),
+  heat: (answer: string) => json<HeatMap>(`/api/answers/${encodeURIComponent(answer)}/heat`),
   search: (id: string, query: string, limit: number) => json<Found>(`${of(id)}/search`, "POST", { query, limit }),
   feedback: (said: {
     slide: string;

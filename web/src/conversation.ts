@@ -61,6 +61,7 @@ export function spotsOfTurn(turn: Turn): Spots {
     slide: turn.slide,
     source: turn.id,
     what: "worth to the answer, nats",
+    answer: turn.answer?.id ?? null,
     outline: turn.polygon,
     items: spotsOf(turn.id, turn.answer?.evidence ?? []),
   };

@@ -3,7 +3,7 @@
 // - What a person chose (theme, layers) and what was said of a slide stay in this browser only.
 import { computed, effect, signal } from "@preact/signals";
 import { api, faultWords } from "./api";
-import type { Box, Evidence, Fault, Layers, Match, Point, Scale, Slide, Status } from "./types";
+import type { Box, Evidence, Fault, HeatMap, Layers, Match, Point, Scale, Slide, Status } from "./types";
 
 export const status = signal<Status | null>(null);
 export const slides = signal<Slide[] | null>(null);
@@ -36,6 +36,8 @@ export interface Spots {
   slide: string;
   source: string;
   what: string;
+  /** Id of the answer whose heat map can be asked for. */
+  answer: string | null;
   /** The drawing that was asked about. */
   outline: Point[] | null;
   items: Spot[];
@@ -72,6 +74,9 @@ export const allHidden = signal(false);
 export const hiddenTypes = signal<number[]>([]);
 export const tissueOf = signal<Record<string, Layers>>({});
 
+/** Heat maps by answer; a word where there is none (yet). */
+export const heatMaps = signal<Record<string, HeatMap | "coming" | "none">>({});
+
 export type Theme = "system" | "light" | "dark";
 export const theme = signal<Theme>(recall<Theme>("hwsi.theme", "system"));
 
@@ -81,6 +86,21 @@ effect(() => {
   else document.documentElement.dataset.theme = theme.value;
 });
 effect(() => keep("hwsi.layers", layers.value));
+
+// measured when somebody first wants to see it: every region and patch is left out once
+effect(() => {
+  const id = spots.value?.answer;
+  if (!layers.value.heat.on || !id || heatMaps.peek()[id]) return;
+  const put = (found: HeatMap | "coming" | "none") => (heatMaps.value = { ...heatMaps.peek(), [id]: found });
+  put("coming");
+  api.heat(id).then(put, () => put("none"));
+});
+
+/** The heat map of what is drawn, if it is known. */
+export function shownMap(): HeatMap | null {
+  const found = spots.value?.answer ? heatMaps.value[spots.value.answer] : undefined;
+  return typeof found === "object" ? found : null;
+}
 
 /** A value kept in this browser; `otherwise` where there is none or storage is off. */
 export function recall<T>(name: string, otherwise: T): T {

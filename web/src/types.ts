@@ -100,12 +100,28 @@ export interface Answer {
   confidence: number;
   confidence_words: string;
   support_words?: string | null;
+  calibrated?: number | null;
   choices: string[];
   choice_probs: number[];
   /** What was read, if the question was about a drawing. */
   area: { patches: number; um2: number } | null;
+  /** How much had been read, if the slide was still being encoded. */
+  seen?: { share: number; regions: number; of: number } | null;
   warnings: string[];
   provenance: Provenance;
+}
+
+export interface Weighed {
+  label: string;
+  box: Box;
+  worth: number;
+}
+
+/** What every region and patch that the model reads is worth to an answer. */
+export interface HeatMap {
+  unit: string;
+  regions: Weighed[];
+  patches: Weighed[];
 }
 
 export interface Statement {

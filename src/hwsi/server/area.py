@@ -169,14 +169,17 @@ class Labels:
 
 
 class TurnedStream:
-    """Gives pieces of text on with labels turned; what may be half a label waits for the rest."""
+    """Gives pieces of text on with labels turned, if they must be; what may be half a label waits for the rest."""
 
-    def __init__(self, labels: Labels, stream: Callable[[str], None]) -> None:
+    def __init__(self, labels: Labels | None, stream: Callable[[str], None]) -> None:
         self._labels, self._stream = labels, stream
         self._held = ""
 
     def __call__(self, piece: str) -> None:
         """Take a piece."""
+        if self._labels is None:
+            self._stream(piece)
+            return
         text = self._held + piece
         half = _HALF.search(text)
         cut = half.start() if half else len(text)
@@ -186,6 +189,6 @@ class TurnedStream:
 
     def end(self) -> None:
         """Nothing more comes."""
-        if self._held:
+        if self._held and self._labels is not None:
             self._stream(self._labels.text(self._held))
         self._held = ""

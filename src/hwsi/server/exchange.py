@@ -1,12 +1,11 @@
 """A question on its way: words as they come, then the answer with its evidence, then nothing.
 
-- Two tasks of the model's thread: the words, and the same again with evidence, which may wait for others' words
-  (words are greedy, so both say the same).
+- Two tasks of the model's thread: the words, and what they rest on, which may wait for others' words.
 - Who stops listening cancels what is under way.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hwsi.server.events import KEEP_ALIVE_S, Channel
@@ -14,10 +13,20 @@ from hwsi.server.problems import Problem, tell
 from hwsi.server.state import Server
 from hwsi.server.worker import Task
 
-Work = Callable[[bool, Callable[[str], None] | None], Any]
-"""(whether to measure evidence, where words go) -> an answer or a report; called in the model's thread."""
-
 _DONE = object()
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """Words that were said.
+
+    Attributes:
+        result: an answer or a report without evidence.
+        weigh: the same with evidence; called in the model's thread.
+    """
+
+    result: Any
+    weigh: Callable[[], Any]
 
 
 class Exchange:
@@ -25,24 +34,39 @@ class Exchange:
 
     Attributes:
         position: how many waited before it. failed: what went wrong, once ``error`` was given.
+
+    Args:
+        speak: given where pieces of words go, the work that makes a :class:`Spoken` (see ``ModelWorker.submit``).
+        evidence: whether it is wanted.
     """
 
-    def __init__(self, server: Server, user: str, work: Work, *, evidence: bool, limit_s: float) -> None:
-        self._server, self._user, self._work, self._evidence = server, user, work, evidence
+    def __init__(
+        self,
+        server: Server,
+        user: str,
+        speak: Callable[[Callable[[str], None]], Callable[[], Spoken]],
+        *,
+        evidence: bool,
+        limit_s: float,
+    ) -> None:
+        self._server, self._user, self._evidence = server, user, evidence
         self._limit_s = limit_s
         self._channel = Channel()
         self.failed: Exception | None = None
         self.position = server.worker.waiting()
-        self._task = self._submit(lambda: work(False, self._channel.put), later=False)
+        self._task = self._submit(speak(self._channel.put), later=False)
 
     async def events(self) -> AsyncGenerator[tuple[str, Any]]:
-        """``token`` (str), ``wait`` (None; nothing happened for a while), at last ``result`` or ``error`` (Told)."""
+        """``token`` (str), ``weighing`` (None; the words are whole), ``wait`` (None; nothing happened for a while), at
+        last ``result`` or ``error`` (Told)."""
         try:
             async for said in self._until_done():
                 yield said
-            result = self._task.future.result()
+            spoken: Spoken = self._task.future.result()
+            result = spoken.result
             if self._evidence:
-                self._task = self._submit(lambda: self._work(True, None), later=True)
+                self._task = self._submit(spoken.weigh, later=True)
+                yield "weighing", None
                 async for said in self._until_done():
                     yield said
                 try:

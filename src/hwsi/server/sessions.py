@@ -6,9 +6,11 @@
 
 import threading
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from hwsi.errors import HwsiError
+from hwsi.features import SlideFeatures
 from hwsi.inference.loading import load_model
 from hwsi.inference.space import Space, load_space
 from hwsi.inference.studied import StudiedSlide
@@ -17,6 +19,9 @@ from hwsi.server.encoded import EncodedSlides
 from hwsi.server.library import Library
 from hwsi.server.settings import Settings
 from hwsi.server.worker import ModelWorker
+
+if TYPE_CHECKING:
+    from hwsi.inference.seen import Seen
 
 Key = tuple[str, Area | None, tuple[int, int]]
 
@@ -47,21 +52,17 @@ class Sessions:
         else:
             self.state = "ready"
 
-    def get(self, slide: str, area: Area | None = None) -> StudiedSlide:
-        """The session of an encoded slide, or of what lies in an area of it.
+    def get(self, slide: str, area: Area | None = None, seen: "Seen | None" = None) -> StudiedSlide:
+        """The session of an encoded slide, of what lies in an area of it, or of what was seen of one so far.
 
         Raises Problem (404, 409), HwsiError (of opening, reading and loading; no_tissue in the area).
         """
+        if seen is not None:
+            return self._kept_or((slide, None, (-1, seen.done)), lambda: self._studied(seen.features))
         path = self._library.features(slide)
         stat = path.stat() if path is not None else None
         key = slide, area, (stat.st_mtime_ns, stat.st_size) if stat is not None else (0, 0)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        session = self._made(slide, area, str(path))
-        self._kept[key] = session
-        while len(self._kept) > self._settings.sessions:
-            self._kept.popitem(last=False)
+        session = self._kept_or(key, lambda: self._made(slide, area, str(path)))
         if area is None:
             with self._lock:
                 self._patches[slide] = key[2], frozenset(session.kept_patches)
@@ -81,6 +82,15 @@ class Sessions:
         if self._space is None:
             self._space = load_space(self._settings.preset, device=self._settings.device)
         return self._space
+
+    def _kept_or(self, key: Key, make: Callable[[], StudiedSlide]) -> StudiedSlide:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        session = self._kept[key] = make()
+        while len(self._kept) > self._settings.sessions:
+            self._kept.popitem(last=False)
+        return session
 
     def _model(self) -> tuple[Any, Any, str]:
         loaded = load_model(self._settings.preset, self._settings.device)
@@ -103,5 +113,10 @@ class Sessions:
         preset = load_preset(settings.preset)
         if self._stack is None:
             self._stack = load_stack(preset, settings.device)
-        part = restricted(features.read, area, preset, self._stack)
-        return study(part, preset=settings.preset, device=settings.device)
+        return self._studied(restricted(features.read, area, preset, self._stack))
+
+    def _studied(self, features: SlideFeatures) -> StudiedSlide:
+        from hwsi.inference.session import study
+
+        self._model()
+        return study(features, preset=self._settings.preset, device=self._settings.device)

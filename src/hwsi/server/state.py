@@ -6,7 +6,7 @@ import traceback
 from collections import OrderedDict
 from concurrent.futures import CancelledError
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fastapi import Request
 
@@ -17,12 +17,16 @@ from hwsi.presets import load_preset
 from hwsi.server.encoded import EncodedSlides
 from hwsi.server.jobs import Jobs
 from hwsi.server.library import Library
+from hwsi.server.partials import Partials
 from hwsi.server.problems import Problem
 from hwsi.server.scores import Scores
 from hwsi.server.sessions import Sessions
 from hwsi.server.settings import Settings
 from hwsi.server.tiles import Pixels
 from hwsi.server.worker import ModelWorker
+
+if TYPE_CHECKING:
+    from hwsi.inference.seen import Seen
 
 T = TypeVar("T")
 MAX_ANSWERS, MAX_REPORTS, MAX_QUIZZES = 1000, 64, 2000
@@ -53,7 +57,8 @@ class Server:
     """The parts of a server.
 
     Attributes:
-        answers: by id, as plain data. reports: of slides, the last of each. quizzes: by id.
+        answers: by id, as plain data. asked: the questions to them. reports: of slides, the last of each.
+        quizzes: by id.
         hidden: folders whose names are left out of what clients are told.
     """
 
@@ -68,15 +73,27 @@ class Server:
         self.encoded = EncodedSlides(self.library, self.preset)
         self.worker = ModelWorker(queue=settings.queue, limit_s=settings.question_s)
         self.sessions = Sessions(settings, self.library, self.encoded, self.worker)
+        self.partials = Partials(settings, self.library, self.preset)
         self.jobs = Jobs(settings, self.library)
         self.scores = Scores(settings.job / "scores.sqlite")
         self.answers: Recent[dict[str, Any]] = Recent(MAX_ANSWERS)
+        self.asked: Recent[Any] = Recent(MAX_ANSWERS)
         self.reports: Recent[Report] = Recent(MAX_REPORTS)
         self.quizzes: Recent[Any] = Recent(MAX_QUIZZES)
 
     def begin(self) -> None:
         """Load the model while nobody asks yet."""
         self.worker.submit(self.sessions.load, "server", later=True)
+
+    def readable(self, slide: str) -> "Seen | None":
+        """See that a slide can be asked about: None if it is whole, else what was seen of it so far.
+
+        Raises Problem (404; 409 if none of it was encoded), HwsiError (features_corrupt).
+        """
+        seen = self.partials.get(slide) if self.library.features(slide) is None else None
+        if seen is None:
+            self.encoded.get(slide)
+        return seen
 
     def close(self) -> None:
         """End all threads."""

@@ -1,7 +1,8 @@
-"""One thread for the model: who is served next, and how a question ends early.
+"""One thread for the model: who is served next, with whom, and how a question ends early.
 
-- Words before evidence: a question's words are a task of their own, and evidence waits while others have no words yet;
-  but not for longer than :data:`PATIENCE_S`.
+- Words before evidence: a question's words are a task of their own. Evidence waits while others have no words yet, but
+  not for longer than :data:`PATIENCE_S`; and where it is at work, words that come are spoken between two of its passes.
+- Together: words about the same slide are spoken in one batch.
 - Users in turn: who asks ten questions waits behind who asks one.
 - A task is stopped where the model next computes (:meth:`ModelWorker.check`, hooked before its forward pass): when its
   client has gone, and when its time is up.
@@ -11,14 +12,38 @@
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
 from typing import Any
 
+from hwsi.errors import HwsiError
 from hwsi.server.problems import Problem, busy
 
 PATIENCE_S = 10.0
+MAX_TOGETHER = 8
 _SECONDS_AT_FIRST = 2.0
+_MOST_OF_TIME = 3.0
+"""Words take at most so many times the time of the evidence that they interrupt: it must get on, too."""
+
+
+@dataclass(frozen=True)
+class Together:
+    """Work that can be done with others' in one batch.
+
+    Attributes:
+        key: work of the same key fits together.
+        item: what is particular to this one.
+        work: items to their results, in order; called in the model's thread.
+    """
+
+    key: Hashable
+    item: Any
+    work: Callable[[Sequence[Any]], Sequence[Any]]
+
+    def __call__(self) -> Any:
+        """The result of this one alone."""
+        return self.work([self.item])[0]
 
 
 class Task:
@@ -26,13 +51,15 @@ class Task:
 
     Attributes:
         future: its result, or why there is none. submitted: when, on the monotonic clock.
+        later: whether it may wait for others' words.
     """
 
-    def __init__(self, work: Callable[[], Any], *, limit_s: float) -> None:
-        self.work = work
+    def __init__(self, work: Callable[[], Any], *, limit_s: float, later: bool = False) -> None:
+        self.work, self.later = work, later
         self.future: Future[Any] = Future()
         self.submitted = time.monotonic()
-        self._limit_s, self._ends = limit_s, float("inf")
+        self._limit_s = limit_s
+        self._spent, self._since = 0.0, 0.0
         self._gone = threading.Event()
 
     def cancel(self) -> None:
@@ -44,15 +71,24 @@ class Task:
         """Whether nobody waits for it."""
         return self._gone.is_set()
 
-    def begin(self) -> None:
+    @property
+    def spent(self) -> float:
+        """Seconds that it was at work, pauses left out."""
+        return self._spent + time.monotonic() - self._since
+
+    def resume(self) -> None:
         """Its time runs from here."""
-        self._ends = time.monotonic() + self._limit_s
+        self._since = time.monotonic()
+
+    def pause(self) -> None:
+        """Its time stands still until it is resumed."""
+        self._spent = self.spent
 
     def check(self) -> None:
         """Raises CancelledError if nobody waits for it, Problem (504) if its time is up."""
         if self.gone:
             raise CancelledError
-        if time.monotonic() > self._ends:
+        if self.spent > self._limit_s:
             raise Problem(504, "timeout", f"the answer took more than {self._limit_s:g} s", "ask for less")
 
 
@@ -64,7 +100,8 @@ class ModelWorker:
         self._changed = threading.Condition()
         self._waiting: tuple[OrderedDict[str, deque[Task]], OrderedDict[str, deque[Task]]]
         self._waiting = (OrderedDict(), OrderedDict())  # words, evidence; of each user
-        self._current: Task | None = None
+        self._current: list[Task] = []
+        self._lent_s = 0.0  # to words, by the evidence that is at work
         self._closed = False
         self._mean_s = _SECONDS_AT_FIRST
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
@@ -74,7 +111,7 @@ class ModelWorker:
         """Queue something.
 
         Args:
-            work: called in the model's thread.
+            work: called in the model's thread; a :class:`Together` may be done with others.
             user: whose turn it takes.
             later: it may wait for others' words, and is always taken: evidence follows on words that were let in.
             limit_s: the time it has once it has begun, where that is not as always.
@@ -82,7 +119,7 @@ class ModelWorker:
         Raises:
             Problem: 429, the queue is full; 503, the server is closing.
         """
-        task = Task(work, limit_s=self._limit_s if limit_s is None else limit_s)
+        task = Task(work, limit_s=self._limit_s if limit_s is None else limit_s, later=later)
         with self._changed:
             if self._closed:
                 raise Problem(503, "closing", "the server is closing")
@@ -98,9 +135,15 @@ class ModelWorker:
         return sum(len(tasks) for users in self._waiting for tasks in users.values())
 
     def check(self) -> None:
-        """Raises if the task that runs now must end; does nothing in another thread."""
-        if threading.current_thread() is self._thread and self._current is not None:
-            self._current.check()
+        """Raises if what runs now must end; lets words pass evidence. Does nothing in another thread."""
+        if threading.current_thread() is not self._thread or not self._current:
+            return
+        if self._closed or all(task.gone for task in self._current):
+            raise CancelledError
+        for task in self._current:
+            if not task.gone:
+                task.check()
+        self._let_words_pass()
 
     def close(self) -> None:
         """End: what waits is cancelled, what runs is stopped."""
@@ -112,8 +155,8 @@ class ModelWorker:
                         task.cancel()
                         task.future.cancel()
                 users.clear()
-            if self._current is not None:
-                self._current.cancel()
+            for task in self._current:
+                task.cancel()
             self._changed.notify()
         self._thread.join(timeout=10)
 
@@ -124,29 +167,91 @@ class ModelWorker:
                     self._changed.wait()
                 if self._closed:
                     return
-                task = self._current = self._next()
-            if task.gone or not task.future.set_running_or_notify_cancel():
-                task.future.cancel()
-                continue
-            began = time.monotonic()
-            task.begin()
-            try:
-                task.future.set_result(task.work())
-            except BaseException as error:  # whoever waits for it is told; the thread goes on
-                task.future.set_exception(error)
-            finally:
-                self._current = None
-                self._mean_s += 0.2 * (time.monotonic() - began - self._mean_s)
+                tasks = self._next(self._evidence_is_due())
+            self._lent_s = 0.0
+            self._do(tasks)
 
-    def _next(self) -> Task:
-        """Words first, unless evidence has waited too long; of the user who was served longest ago."""
+    def _let_words_pass(self) -> None:
+        """Between two passes of evidence: speak the words that wait, then go on."""
+        evidence = self._current[0]
+        if not evidence.later or not self._waiting[0] or self._lent_s > _MOST_OF_TIME * evidence.spent:
+            return
+        with self._changed:
+            words = self._next(evidence=False) if self._waiting[0] else []
+        paused, began = self._current, time.monotonic()
+        evidence.pause()
+        try:
+            self._do(words)
+        finally:
+            self._current = paused
+            evidence.resume()
+            self._lent_s += time.monotonic() - began
+
+    def _do(self, tasks: Sequence[Task]) -> None:
+        """Do what was taken from the queue, together if it is several."""
+        self._current = [task for task in tasks if not task.gone and task.future.set_running_or_notify_cancel()]
+        for task in tasks:
+            if task.gone:
+                task.future.cancel()
+        if not self._current:
+            return
+        group, began = self._current, time.monotonic()
+        for task in group:
+            task.resume()
+        try:
+            self._work(group)
+        finally:
+            self._current = []
+            self._mean_s += 0.2 * ((time.monotonic() - began) / len(group) - self._mean_s)
+
+    def _work(self, group: Sequence[Task]) -> None:
+        """Results into futures; whatever goes wrong is told to who waits, and the thread goes on."""
+        try:
+            first = group[0].work
+            if len(group) > 1 and isinstance(first, Together):
+                results = first.work([task.work.item for task in group if isinstance(task.work, Together)])
+            else:
+                results = [first()]
+            for task, result in zip(group, results, strict=True):
+                task.future.set_result(result)
+        except HwsiError as error:
+            if len(group) == 1:
+                group[0].future.set_exception(error)
+                return
+            for task in group:  # what is wrong with one of them is no fault of the others
+                self._current = [task]
+                self._work([task])
+        except BaseException as error:
+            for task in group:
+                task.future.set_exception(error)
+
+    def _evidence_is_due(self) -> bool:
+        """Whether no words wait, or evidence has waited too long."""
         words, evidence = self._waiting
         late = any(time.monotonic() - tasks[0].submitted > PATIENCE_S for tasks in evidence.values())
-        users = evidence if evidence and (late or not words) else words
+        return bool(evidence) and (late or not words)
+
+    def _next(self, evidence: bool) -> list[Task]:
+        """The first task of the user who was served longest ago, and of words those that fit together with it."""
+        users = self._waiting[evidence]
         user, tasks = next(iter(users.items()))
         task = tasks.popleft()
         if tasks:
             users.move_to_end(user)
         else:
             del users[user]
-        return task
+        return [task, *(self._fitting(task.work) if isinstance(task.work, Together) else [])]
+
+    def _fitting(self, work: Together) -> list[Task]:
+        """Takes waiting words of the same key out of the queue, of each user in turn those in front."""
+        found: list[Task] = []
+        users = self._waiting[0]
+        for user in list(users):
+            tasks = users[user]
+            while tasks and len(found) + 1 < MAX_TOGETHER:
+                if not isinstance(tasks[0].work, Together) or tasks[0].work.key != work.key:
+                    break
+                found.append(tasks.popleft())
+            if not tasks:
+                del users[user]
+        return found

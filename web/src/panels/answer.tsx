@@ -126,6 +126,8 @@ export function Meters(props: {
   confidence: number;
   confidenceWords: string;
   supportWords?: string | null | undefined;
+  /** Probability that the answer is right, of a model that was calibrated. */
+  calibrated?: number | null | undefined;
 }): JSX.Element {
   const marks = relianceMarks(props.reliance);
   return (
@@ -136,24 +138,34 @@ export function Meters(props: {
           <span class={`bars ${marks === 0 ? "none" : ""}`} aria-hidden="true">
             {[1, 2, 3, 4].map((n) => <i key={n} class={n <= marks ? "on" : ""} />)}
           </span>
-          {props.relianceWords}
+          <Verdict words={props.relianceWords} />
         </dd>
       </div>
       <div>
         <dt>How sure it is</dt>
         <dd>
           <span class="track" aria-hidden="true"><i style={{ width: `${Math.round(100 * props.confidence)}%` }} /></span>
-          {props.confidenceWords}; not calibrated
+          {props.confidenceWords}; {calibration(props.calibrated)}
         </dd>
       </div>
       {props.supportWords && (
         <div>
           <dt>Put to the test</dt>
-          <dd>{props.supportWords}</dd>
+          <dd><Verdict words={props.supportWords} /></dd>
         </div>
       )}
     </dl>
   );
+}
+
+/** What stands before the colon is the gist. */
+function Verdict({ words }: { words: string }): JSX.Element {
+  const at = Math.max(0, words.indexOf(":"));
+  return <span><b>{words.slice(0, at)}</b>{words.slice(at)}</span>;
+}
+
+function calibration(right: number | null | undefined): string {
+  return right == null ? "not calibrated" : `of answers so sure about ${Math.round(100 * right)} % are right`;
 }
 
 /** What the reader must know, folded to one line. */

@@ -10,7 +10,7 @@ import { active, drawn, goToBox, spots } from "../state";
 import type { Slide } from "../types";
 import { area, areaWords, boxOf, sentences } from "../words";
 import { Cited, Meters, Warnings, saveEvidence } from "./answer";
-import { Encoding } from "./encode";
+import { Encoding, Seen } from "./encode";
 import { Feedback } from "./feedback";
 
 const STARTERS: { question: string; choices: string[] }[] = [
@@ -31,9 +31,11 @@ export function Chat(): JSX.Element | null {
   // the question and the first words stay in sight, however much stands below them
   useEffect(() => list.current?.lastElementChild?.scrollIntoView({ block: "start" }), [last?.id, last?.state]);
   if (!slide) return null;
-  if (!slide.encoded) return <Encoding slide={slide} />;
+  const partly = !slide.encoded && slide.partial_regions > 0;
+  if (!slide.encoded && !partly) return <Encoding slide={slide} />;
   return (
     <div class="chat">
+      {partly && <Seen slide={slide} />}
       <div class="turns" ref={list}>
         {!turns.length && <Empty slide={slide} />}
         {turns.map((turn) => <TurnView key={turn.id} turn={turn} slide={slide} />)}
@@ -82,6 +84,7 @@ function TurnView({ turn, slide }: { turn: Turn; slide: Slide }): JSX.Element {
             confidence={answer.confidence}
             confidenceWords={answer.confidence_words}
             supportWords={answer.support_words}
+            calibrated={answer.calibrated}
           />
           <Warnings items={answer.warnings} />
           <div class="row wrap">

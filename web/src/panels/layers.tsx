@@ -11,7 +11,7 @@ const NAMES: [LayerName, string][] = [
   ["regions", "Regions"],
   ["kept", "Patches the model reads"],
   ["cells", "Cells by type"],
-  ["heat", "Evidence heat"],
+  ["heat", "Occlusion heat"],
 ];
 
 export function LayerPanel({ slide }: { slide: Slide }): JSX.Element {

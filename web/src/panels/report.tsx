@@ -125,7 +125,7 @@ interface SentenceProps {
 
 function Sentence({ slide, statement, index, now, onEdit }: SentenceProps): JSX.Element {
   const source = `report/${slide.id}/${index}`;
-  const shown: Spots = { slide: slide.id, source, what: "worth to the sentence, nats", outline: null, items: spotsOf(source, statement.evidence) };
+  const shown: Spots = { slide: slide.id, source, what: "worth to the sentence, nats", answer: null, outline: null, items: spotsOf(source, statement.evidence) };
   const edited = now !== statement.text;
   const lit = spots.value?.source === source;
   return (

@@ -33,7 +33,7 @@ export async function search(slide: string, query: string): Promise<void> {
 
 function shownOf(slide: string, found: Found): Spots {
   const source = `search/${slide}/${found.query}`;
-  return { slide, source, what: "likeness to the words", outline: null, items: spotsOfMatches(source, found.matches) };
+  return { slide, source, what: "likeness to the words", answer: null, outline: null, items: spotsOfMatches(source, found.matches) };
 }
 
 export function SearchTab(): JSX.Element | null {

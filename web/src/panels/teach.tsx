@@ -128,6 +128,6 @@ function showTruth(slide: string, quiz: string, mark: Mark): void {
   const items = mark.boxes.map((box, i) => ({
     key: `${quiz}/${i}`, rank: i + 1, label: "", scale: "cell" as const, box, contours: [], score: 1, words: "",
   }));
-  spots.value = { slide, source: quiz, what: "truth", outline: null, items };
+  spots.value = { slide, source: quiz, what: "truth", answer: null, outline: null, items };
   goToBox(slide, mark.boxes[0]!);
 }

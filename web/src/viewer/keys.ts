@@ -15,7 +15,7 @@ export const KEYS: [string, string][] = [
   ["[ and ]", "turn by 15°"],
   ["N, Shift + N", "next, previous evidence"],
   ["H", "hide and show everything drawn"],
-  ["G", "evidence heat on and off"],
+  ["G", "occlusion heat on and off"],
   ["R, P", "draw a box, a polygon"],
   ["Enter, first corner", "close the polygon"],
   ["Esc", "stop drawing, close what is open"],

@@ -3,7 +3,8 @@
 import { effect, untracked } from "@preact/signals";
 import { api } from "../api";
 import {
-  activeId, allHidden, clicked, drawn, focus, goTo, hiddenTypes, hover, layers, spots, tissueOf, tool, wantsClick,
+  activeId, allHidden, clicked, drawn, focus, goTo, heatMaps, hiddenTypes, hover, layers, shownMap, spots, tissueOf, tool,
+  wantsClick,
 } from "../state";
 import type { CellsInView, Point } from "../types";
 import { boxOf } from "../words";
@@ -28,6 +29,8 @@ export function overlay(view: View, canvas: HTMLCanvasElement): () => void {
   let pulsed: string | null = null;
 
   const mine = () => (spots.value?.slide === slide.id && !allHidden.value ? spots.value.items : []);
+
+  const map = () => (spots.value?.slide === slide.id && !allHidden.value ? shownMap() : null);
 
   const drawings = () => {
     const asked = spots.value?.slide === slide.id && !allHidden.value ? spots.value.outline : null;
@@ -54,6 +57,7 @@ export function overlay(view: View, canvas: HTMLCanvasElement): () => void {
       tissue: allHidden.peek() ? null : (tissueOf.peek()[slide.id] ?? null),
       cells: allHidden.peek() ? null : cells,
       hiddenTypes: hiddenTypes.peek(),
+      map: untracked(map),
       spots: untracked(mine),
       hover: hover.peek(),
       focus: focus.peek(),
@@ -96,7 +100,7 @@ export function overlay(view: View, canvas: HTMLCanvasElement): () => void {
 
   const stops = [
     effect(() => {
-      void [layers.value, allHidden.value, tissueOf.value, spots.value, hover.value, drawn.value, clicked.value, hiddenTypes.value];
+      void [layers.value, allHidden.value, tissueOf.value, spots.value, heatMaps.value, hover.value, drawn.value, clicked.value, hiddenTypes.value];
       if (focus.value !== pulsed) {
         pulsed = focus.value;
         if (pulsed && !calm()) pulseFrom = performance.now();

@@ -2,7 +2,7 @@
 // - Everything is in level-0 pixels and goes through one affine map, so it stays in place when the view turns.
 // - Every line has a casing of the opposite lightness.
 import type { LayerSettings, Spot } from "../state";
-import type { Box, CellsInView, Layers, Point } from "../types";
+import type { Box, CellsInView, HeatMap, Layers, Point, Weighed } from "../types";
 import { DRAWN, KEPT, REGION, TISSUE, cellMark, heat } from "./palette";
 import type { Affine } from "./view";
 
@@ -12,6 +12,7 @@ export interface Scene {
   tissue: Layers | null;
   cells: CellsInView | null;
   hiddenTypes: readonly number[];
+  map: HeatMap | null;
   spots: readonly Spot[];
   hover: string | null;
   focus: string | null;
@@ -26,11 +27,14 @@ export interface Scene {
 
 const WHITE = "#ffffff";
 const BLACK = "#101010";
+/** Width of a region on the screen from which a heat map shows its patches. */
+const PATCHES_FROM_PX = 600;
 
 export function paint(ctx: CanvasRenderingContext2D, scene: Scene): void {
   const { settings, tissue } = scene;
   const to = mapper(scene.at);
   ctx.lineJoin = "round";
+  if (scene.map && settings.heat.on) paintMap(ctx, scene.map, scene.at, settings.heat.opacity, to);
   if (tissue && settings.tissue.on) {
     ctx.globalAlpha = settings.tissue.opacity;
     for (const polygon of tissue.tissue) cased(ctx, path(polygon, to), TISSUE, WHITE, 1.5, [6, 4]);
@@ -64,6 +68,26 @@ export function paint(ctx: CanvasRenderingContext2D, scene: Scene): void {
   }
 }
 
+/** A heat map has one scale at a time: regions from afar, patches from near, each with a range of its own. */
+export function heatParts(map: HeatMap, zoom: number): { parts: Weighed[]; what: string; most: number } {
+  const side = Math.max(0, ...map.regions.map(({ box }) => box[2] - box[0]));
+  const near = side * zoom >= PATCHES_FROM_PX && map.patches.length > 0;
+  const parts = near ? map.patches : map.regions;
+  return { parts, what: near ? "patches" : "regions", most: Math.max(1e-9, ...parts.map((p) => p.worth)) };
+}
+
+/** What is worth nothing is left as it is. */
+function paintMap(ctx: CanvasRenderingContext2D, map: HeatMap, at: Affine, opacity: number, to: Map2): void {
+  const { parts, most } = heatParts(map, Math.hypot(at.a, at.b));
+  ctx.globalAlpha = opacity;
+  for (const { box, worth } of parts) {
+    if (worth <= 0) continue;
+    ctx.fillStyle = heat(worth / most);
+    ctx.fill(path([corners(box)], to));
+  }
+  ctx.globalAlpha = 1;
+}
+
 function paintCells(ctx: CanvasRenderingContext2D, found: CellsInView, hidden: readonly number[], to: Map2): void {
   found.types.forEach((type, t) => {
     if (hidden.includes(t)) return;
@@ -77,7 +101,7 @@ function paintCells(ctx: CanvasRenderingContext2D, found: CellsInView, hidden: r
 function paintSpots(ctx: CanvasRenderingContext2D, scene: Scene, to: Map2): void {
   const { spots, settings } = scene;
   const most = Math.max(...spots.map((s) => s.score), 1e-9);
-  if (settings.heat.on) {
+  if (settings.heat.on && !scene.map) {
     ctx.globalAlpha = settings.heat.opacity;
     for (const spot of byArea(spots)) {
       // what somebody looks at is left as it is

@@ -5,7 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { Icon, type IconName } from "../icons";
 import { LayerPanel } from "../panels/layers";
 import {
-  activeId, allHidden, closeSlide, flight, layers, needLayers, opened, setLayer, sheet, spots, tell, tool, trail, type Tool,
+  activeId, allHidden, closeSlide, flight, heatMaps, layers, needLayers, opened, setLayer, sheet, shownMap, spots, tell, tool, trail, type Tool,
 } from "../state";
 import { faultOf } from "../api";
 import type { Slide } from "../types";
@@ -13,6 +13,7 @@ import { count } from "../words";
 import { HEAT_STEPS } from "./palette";
 import { slideKey } from "./keys";
 import { overlay } from "./overlay";
+import { heatParts } from "./paint";
 import { magnification, objectiveWords, scaleBar } from "./scale";
 import { View } from "./view";
 
@@ -116,7 +117,7 @@ export function SlideView({ slide }: { slide: Slide }): JSX.Element {
       {sheet.value === "layers" && active && <LayerPanel slide={slide} />}
       <Readout slide={slide} reading={reading} />
       <Magnifiers slide={slide} view={() => view.current} />
-      <Legend slide={slide} />
+      <Legend slide={slide} reading={reading} />
     </section>
   );
 }
@@ -215,16 +216,20 @@ function Magnifiers({ slide, view }: { slide: Slide; view: () => View | null }):
 }
 
 /** What the colours of the evidence mean. */
-function Legend({ slide }: { slide: Slide }): JSX.Element | null {
+function Legend({ slide, reading }: { slide: Slide; reading: Signal<Reading> }): JSX.Element | null {
   const shown = spots.value;
   if (!shown || shown.slide !== slide.id || !shown.items.length || allHidden.value) return null;
-  const most = Math.max(...shown.items.map((s) => s.score));
+  const map = shownMap();
+  const heat = map && heatParts(map, reading.value.zoom);
+  const most = heat ? heat.most : Math.max(...shown.items.map((s) => s.score));
+  const coming = shown.answer !== null && heatMaps.value[shown.answer] === "coming";
   return (
-    <div class="legend" role="note">
-      {layers.value.heat.on && (
+    <div class="legend" role="note" data-heat={map ? "map" : coming ? "coming" : "none"}>
+      {layers.value.heat.on && coming && <span class="busy">leaving out each region and patch</span>}
+      {layers.value.heat.on && !coming && (
         <>
           <span class="ramp" aria-hidden="true">{HEAT_STEPS.map((c) => <i key={c} style={{ background: c }} />)}</span>
-          <span>0 to {+most.toPrecision(2)}, {shown.what}; not a probability</span>
+          <span>0 to {+most.toPrecision(2)}, {heat ? `worth of ${heat.what} to the answer, ${map.unit}` : shown.what}; not a probability</span>
         </>
       )}
       {!layers.value.heat.on && <span>{shown.items.length} {shown.items.length === 1 ? "place" : "places"}</span>}

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
@@ -92,7 +93,8 @@ async def complete(request: Request, wish: Completion) -> StreamingResponse | JS
     if wish.model != name:
         raise Problem(404, "not_found", f"there is no model {wish.model[:100]!r}", f"use {name}")
     question = await server.pixels.run(lambda: _question(server, wish))
-    await server.pixels.run(lambda: server.encoded.get(question.slide))
+    seen = await server.pixels.run(lambda: server.readable(question.slide))
+    question = replace(question, seen=seen)
     exchange = asking.ask(server, user_of(request), question)
     head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": name}
     if wish.stream:
@@ -151,7 +153,7 @@ async def _chunks(
     async for kind, said in exchange.events():
         if kind == "token":
             yield chunk({"content": said})
-        elif kind == "wait":
+        elif kind in ("weighing", "wait"):
             yield ": still at it\n\n"
         elif kind == "result":
             yield chunk({"hwsi": asking.told_answer(server, question, said)}, "stop")
