@@ -120,8 +120,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("encoders", nargs="*", default=SMALL, help="ids of patch, region and cell encoders")
     parser.add_argument("--int8", action="store_true", help="also by 8-bit integers: speed and least cosine to float32")
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each setting")
-    parser.add_argument("--batch", type=int, nargs="+", default=(1, 4, 16), help="batch sizes to choose from")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each setting")
+    parser.add_argument("--batch", type=int, nargs="+", default=(4, 8, 16), help="batch sizes to choose from")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -135,7 +135,7 @@ def main() -> None:
         start = time.perf_counter()
         row, shares[name] = line(name, args)
         table.add_row(*row)
-        print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+        print(f"{'  '.join(row)}  ({time.perf_counter() - start:.0f} s)", file=sys.stderr, flush=True)
     Console(width=max(100, Console().width)).print(table)
     # patch-nano is half convolutions, and trained for few FLOPs, not for fast ones
     slow = [n for n, share in shares.items() if get(n).scale == "patch" and n != "patch-nano" and share < TARGET]

@@ -27,7 +27,11 @@ _IMAGE = Naming(
 
 
 class AttentionPool(nn.Module):
-    """One learned query over tokens of 768 numbers, eight heads, to 512 numbers."""
+    """One learned query over tokens of 768 numbers, eight heads, to 512 numbers.
+
+    One query needs no key and no value of each token: what it asks of a head is taken to the tokens (q W_k), and what
+    it finds there, a mean of tokens, to the values. The bias of keys shifts all scores of a head alike.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,9 +42,15 @@ class AttentionPool(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T, 768) -> (B, 512)."""
+        attn, heads = self.attn, self.attn.num_heads
+        bias_q, _, bias_v = attn.in_proj_bias.chunk(3)
+        query = F.linear(self.ln_q(self.query)[0], attn.q_proj_weight, bias_q).view(heads, -1)
+        to_key, to_value = (w.view(heads, -1, w.shape[1]) for w in (attn.k_proj_weight, attn.v_proj_weight))
         keys = self.ln_k(tokens)
-        query = self.ln_q(self.query).expand(len(tokens), 1, -1)
-        return self.attn(query, keys, keys, need_weights=False)[0][:, 0]  # type: ignore[no-any-return]
+        asked = torch.einsum("hd,hdc->ch", query * query.shape[1] ** -0.5, to_key)
+        found = (keys @ asked).softmax(1).transpose(1, 2) @ keys
+        values = torch.einsum("bhc,hdc->bhd", found, to_value).flatten(1) + bias_v
+        return attn.out_proj(values)  # type: ignore[no-any-return]
 
 
 class Conch(nn.Module):

@@ -96,7 +96,7 @@ def test_no_weights_end_the_run_and_no_slide_is_blamed(tmp_path):
     with pytest.raises(HwsiError, match="weights_missing"):
         run(tmp_path, {"a": "no weights", "b": "fine"}, workers=1)
     with StateTable(tmp_path / "job") as table:
-        assert [row["state"] for row in table.rows()][0] == "waiting"
+        assert next(row["state"] for row in table.rows()) == "waiting"
         # the slide in company may have come to its end by itself
         assert table.counts()["failed"] == table.counts()["running"] == 0
 
