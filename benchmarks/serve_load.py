@@ -153,7 +153,9 @@ def encode_all(address: str) -> list[str]:
     for slide in slides:
         if not slide["encoded"]:
             job = client.json(f"/api/slides/{slide['id']}/encode", {})
-            while client.json(f"/api/jobs/{job['id']}")["state"] != "done":
+            while (state := client.json(f"/api/jobs/{job['id']}")["state"]) != "done":
+                if state not in ("queued", "running"):
+                    raise RuntimeError(f"{slide['name']} was not encoded: {state}")
                 time.sleep(0.5)
     return [slide["id"] for slide in slides]
 

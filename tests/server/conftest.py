@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_slides import TOKEN, make_features, pixels, write_image
+from server_slides import TOKEN, encoded_slide, make_folder, pixels, write_image
 
 pytest.importorskip("fastapi")
 pytest.importorskip("simplejpeg")
@@ -48,32 +48,6 @@ def nano(random_nano):
         yield random_nano
 
 
-def make_folder(at: Path, made_slide: Path) -> Path:
-    """Slides: one that is encoded, one that is not, one that is damaged; what must not be seen beside the folder."""
-    from hwsi.features import write_features
-    from hwsi.slide import open_slide
-
-    slides = at / "slides"
-    slides.mkdir()
-    (slides / "made.tiff").write_bytes(made_slide.read_bytes())
-    (slides / "bad.svs").write_bytes(b"II*\0" + b"\xff" * 500)
-    (slides / "<img src=x onerror=alert(1)>.png").write_bytes(_png())
-    (at / "secret.png").write_bytes(_png())
-    with open_slide(slides / "made.tiff") as slide:
-        write_features(slides / ".hwsi" / "features" / "made.h5", make_features(slide.slide_id, slide.name))
-    return slides
-
-
-def _png() -> bytes:
-    import io
-
-    from PIL import Image
-
-    data = io.BytesIO()
-    Image.fromarray(pixels(1, 300, 200)).save(data, "PNG")
-    return data.getvalue()
-
-
 def begin(stack: ExitStack, folder: Path, **changes: Any):
     """A client that is let in, of a new server."""
     from fastapi.testclient import TestClient
@@ -83,11 +57,6 @@ def begin(stack: ExitStack, folder: Path, **changes: Any):
     app = create_app(Settings(slides=folder, job=folder / ".hwsi", token=TOKEN, **changes))
     headers = {"Authorization": f"Bearer {TOKEN}"}
     return stack.enter_context(TestClient(app, base_url="http://127.0.0.1:8000", headers=headers))
-
-
-def encoded_slide(client) -> str:
-    """Id of the encoded slide."""
-    return next(s["id"] for s in client.get("/api/slides").json()["slides"] if s["encoded"])
 
 
 @pytest.fixture(scope="module")

@@ -71,3 +71,34 @@ def make_features(slide_id: str, name: str, *, seed: int = 0, cells_per_patch: i
         slide={"slide-nano": draw(192)}, tissue=((outline,),), warnings=("a warning of the slide",),
         provenance={"key": f"made-{seed}"},
     )  # fmt: skip
+
+
+def make_folder(at: Path, made_slide: Path) -> Path:
+    """Slides: one that is encoded, one that is not, one that is damaged; what must not be seen beside the folder."""
+    from hwsi.features import write_features
+    from hwsi.slide import open_slide
+
+    slides = at / "slides"
+    slides.mkdir()
+    (slides / "made.tiff").write_bytes(made_slide.read_bytes())
+    (slides / "bad.svs").write_bytes(b"II*\0" + b"\xff" * 500)
+    (slides / "<img src=x onerror=alert(1)>.png").write_bytes(_png())
+    (at / "secret.png").write_bytes(_png())
+    with open_slide(slides / "made.tiff") as slide:
+        write_features(slides / ".hwsi" / "features" / "made.h5", make_features(slide.slide_id, slide.name))
+    return slides
+
+
+def _png() -> bytes:
+    import io
+
+    from PIL import Image
+
+    data = io.BytesIO()
+    Image.fromarray(pixels(1, 300, 200)).save(data, "PNG")
+    return data.getvalue()
+
+
+def encoded_slide(client) -> str:
+    """Id of the encoded slide."""
+    return next(s["id"] for s in client.get("/api/slides").json()["slides"] if s["encoded"])

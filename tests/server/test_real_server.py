@@ -8,8 +8,7 @@ import time
 from contextlib import ExitStack
 
 import pytest
-from conftest import encoded_slide, make_folder
-from server_slides import TOKEN
+from server_slides import TOKEN, encoded_slide, make_folder
 
 pytestmark = pytest.mark.slow
 

@@ -1,7 +1,7 @@
 """``hwsi serve``: the address that it prints, and what it refuses before anything listens."""
 
 import pytest
-from conftest import make_folder
+from server_slides import make_folder
 
 from hwsi.cli.serve import serve
 from hwsi.errors import HwsiError

@@ -46,6 +46,16 @@ def class_accuracies(records: Sequence[Record], given: Sequence[str | None]) -> 
     return class_figures([r.answer for r in records], given)
 
 
+def _looking(
+    asked: Sequence[Record], own: Mapping[str, Answers], lent: Mapping[str, Answers]
+) -> dict[str, Sequence[str | None]]:
+    """What the model chooses without the slide, and with another one."""
+    return {
+        WITHOUT: [_best(r, own[r.key]["blind"]) for r in asked],
+        OTHER: [_best(r, lent[r.key]["log_p"]) if "log_p" in lent.get(r.key, {}) else None for r in asked],
+    }
+
+
 def closed_results(
     stamp: Stamp,
     records: Sequence[Record],
@@ -67,8 +77,7 @@ def closed_results(
         metrics |= measured({n: every[n] for n in ("accuracy_every_order", "same_answer")}, [r.whose for r in asked])
     alone = word_baselines(asked, train)
     looking: dict[str, Sequence[str | None]] = {
-        WITHOUT: [_best(r, own[r.key]["blind"]) for r in asked],
-        OTHER: [_best(r, lent[r.key]["log_p"]) if "log_p" in lent.get(r.key, {}) else None for r in asked],
+        **_looking(asked, own, lent),
         **({SHUFFLED: shuffles[1]} if len(shuffles) > 1 else {}),
     }
     chance = {CHANCE: {"accuracy_micro": exact(float(np.mean([1 / len(r.choices) for r in asked])), asked)}}
@@ -107,8 +116,7 @@ def class_results(
         return []
     given = [_best(r, own[r.key]["log_p"]) for r in asked]
     looking: dict[str, Sequence[str | None]] = {
-        WITHOUT: [_best(r, own[r.key]["blind"]) for r in asked],
-        OTHER: [_best(r, lent[r.key]["log_p"]) if "log_p" in lent.get(r.key, {}) else None for r in asked],
+        **_looking(asked, own, lent),
         SHUFFLED: _shuffled(asked, own)[-1],
     }
     return [
