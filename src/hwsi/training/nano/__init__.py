@@ -5,5 +5,5 @@ Each step is a module that runs (``python -m hwsi.training.nano.patch``) and rea
 files); then ``words`` (the language model learns to read) and the four stages: ``align`` with ``refresh``, ``project``
 (as anybody runs it), ``instruct``, ``prefer`` (as anybody runs it); last ``pack``.
 
-``context`` and ``language`` are the first edition's end-to-end training, from which the stages borrow.
+``context`` and ``language`` hold what its stages add to those that anybody runs.
 """

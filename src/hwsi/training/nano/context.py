@@ -1,19 +1,15 @@
-"""Step 4: region and slide encoders over frozen patch and cell vectors, and the text tower aligned at three scales.
+"""Beside the contrast of nano's stage 1: region and slide vectors that hold what is true, and lie near the words.
 
 - Each vector must hold the attributes of its square or slide (one linear layer each), and lie near the words for it:
   patch and phrase, region and sentence, slide and report, symmetric InfoNCE with shared positives.
 - A slide is mirrored and transposed as a whole (its quarters change their names with it), and patches are dropped
   at random, so that a few hundred slides go a long way.
 - Features of all slides are small enough for memory; pixels are not needed any more.
-
-Run: ``python -m hwsi.training.nano.context COHORT FEATURES PATCH_RUN OUT``
 """
 
-import argparse
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,13 +20,10 @@ from hwsi.encoders.region_nano import RegionNano
 from hwsi.encoders.slide_nano import SlideNano
 from hwsi.encoders.summaries import summarise_cells, summarise_tissue
 from hwsi.encoders.text_nano import TextNano
-from hwsi.encoders.text_nano import build as build_text
-from hwsi.encoders.weights import save
 from hwsi.features import SlideFeatures, read_features
 from hwsi.phantom.truth import QUADRANTS, fill_labels
 from hwsi.training.nano.attributes import BOTH, NUMBERS, PLACED, SLIDE, Readers, classes, numbers, told
-from hwsi.training.nano.cohort import CohortSlide, held_out, read_cohort
-from hwsi.training.nano.loop import Plan, fit
+from hwsi.training.nano.cohort import CohortSlide, read_cohort
 from hwsi.training.nano.patch import aligned
 from hwsi.training.nano.patch_truth import in_quarters, pieces, pieces_of_regions
 
@@ -244,52 +237,3 @@ def measure(model: ContextTrainee, examples: list[Example]) -> tuple[dict[str, f
     of_slides = {k: torch.cat([e.slide_kinds[k] for e in examples]) for k in SLIDE}
     of_regions = {k: torch.cat([e.region_kinds[k] for e in examples]) for k in BOTH}
     return model.read_slide.accuracy(slides, of_slides), model.read_region.accuracy(regions, of_regions)
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    for name in ("cohort", "features", "patch_run", "out"):
-        parser.add_argument(name, type=Path)
-    parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=6e-4)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    torch.manual_seed(args.seed)
-    examples = load_examples(args.cohort, args.features)
-    out = held_out(e.patient for e in examples)
-    train = [e for e, o in zip(examples, out, strict=True) if not o]
-    test = [e for e, o in zip(examples, out, strict=True) if o]
-    print(f"{len(train)} slides to train on, {len(test)} held out", flush=True)
-    model = ContextTrainee(build_text(args.patch_run / "text.safetensors"), train)
-
-    def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
-        rng = np.random.default_rng([args.seed, step])
-        rows = rng.choice(len(train), min(args.batch, len(train)), replace=False)
-        batch = [turn(train[i], int(rng.integers(8))) for i in rows]
-        found = model.losses(batch, 0.3, rng)
-        total = torch.stack([WEIGHTS.get(k, 1.0) * v for k, v in found.items()]).sum()
-        return total, {k: float(v.detach()) for k, v in found.items()}
-
-    def mean(found: dict[str, float]) -> float:
-        return round(sum(found.values()) / max(1, len(found)), 3)
-
-    def evaluate() -> dict[str, Any]:
-        if not test:
-            return {}
-        (slides, regions), seen = measure(model, test), measure(model, train[: 2 * len(test)])
-        means = {"slides": mean(slides), "regions": mean(regions)}
-        return slides | means | {"trained_slides": mean(seen[0]), "trained_regions": mean(seen[1])}
-
-    fit(
-        model, loss_of, Plan(args.steps, args.lr, seed=args.seed), args.out,
-        evaluate=evaluate, evaluate_every=max(1, args.steps // 6),
-    )  # fmt: skip
-    save(model.region, args.out / "region.safetensors")
-    save(model.slide, args.out / "slide.safetensors")
-    model.text.save(args.out / "text.safetensors")
-
-
-if __name__ == "__main__":
-    main()

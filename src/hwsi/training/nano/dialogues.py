@@ -130,10 +130,16 @@ class Teacher:
         return found
 
     def _reported(self, shown: Container[str] | None) -> str:
-        sentences = _SENTENCES.split(self._fill(self.report))
-        label = [_CITED.match(s) for s in sentences]
-        kept = (s for s, at in zip(sentences, label, strict=True) if not at or shown is None or at[1] in shown)
-        return " ".join(kept)
+        told: dict[str, str] = {}
+        own = []
+        for sentence in _SENTENCES.split(self._fill(self.report)):
+            at = _CITED.match(sentence)
+            if at is None:
+                own.append(sentence)
+            elif shown is None or at[1] in shown:
+                told[at[1]] = sentence
+        # by number: on a slide that was turned the truth's own order is none, and nobody could tell which are left
+        return " ".join([*own, *(told[label] for label in sorted(told, key=lambda name: int(name[1:])))])
 
     def _question(self, q: dict[str, Any], rng: np.random.Generator) -> Dialogue:
         text = str(q["question"])
