@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.inference.test_evidence import tree
 
-from hwsi.inference.cells import carrying
+from hwsi.inference.cells import carrying, worth_of_sets
 from hwsi.inference.evidence import depths
 from hwsi.inference.evidence.attribution import GLANCES, Claims, Mode, attribute, rank_correlation, spread
 from hwsi.inference.evidence.masks import fixed_size_masks
@@ -103,9 +103,37 @@ def test_a_prior_helps_where_masks_are_few():
     assert with_prior < 0.8 * without
 
 
-def test_cells_that_carry_stand_out():
-    worth = np.array([0.01, -0.02, 0.9, 0.0, 1.1, 0.03])
-    assert carrying(worth).tolist() == [2, 4]
-    assert carrying(-np.abs(worth)).tolist() == []
-    assert carrying(np.array([0.5])).tolist() == [0]
-    assert carrying(np.zeros(0)).tolist() == []
+def _reads(weights, enough=np.inf):
+    """A reader of cells whose value is the sum of their weights, at most ``enough``: beyond that they are redundant."""
+    return lambda kept: np.minimum(kept @ np.asarray(weights, np.float64), enough)
+
+
+KINDS = np.array([1, 0, 1, 1, 0, 2])
+
+
+@pytest.mark.parametrize(
+    ("weights", "enough", "cited"),
+    [
+        ([1, 0, 1, 1, 0.1, 0], np.inf, [0, 2, 3]),  # all of a kind
+        ([0, 0.2, 5, 0.1, 0, 0], np.inf, [2]),  # one that carries nearly all
+        ([-1, 0, -1, 0, -0.5, -2], np.inf, []),  # none speaks for it
+        ([0, 0, 0, 0, 0, 3], np.inf, [5]),
+    ],
+)
+def test_cells_that_carry_an_answer_are_of_one_kind_and_as_few_as_do(weights, enough, cited):
+    assert carrying(_reads(weights, enough), KINDS).tolist() == cited
+
+
+def test_redundant_cells_are_found_though_none_is_missed_alone():
+    kinds = np.repeat([0, 1], 20)
+    weights = np.repeat([0.01, 1.0], 20)
+    read = _reads(weights, 10)
+    # leaving any one out changes nothing; the kind is worth all, half of it nine tenths
+    assert worth_of_sets(read, np.eye(40, dtype=bool)[20:]) == pytest.approx(0.5)
+    found = carrying(read, kinds)
+    assert set(found) <= set(range(20, 40))
+    assert len(found) >= 10
+
+
+def test_no_cells_carry_nothing():
+    assert carrying(_reads([]), np.zeros(0, np.int64)).tolist() == []

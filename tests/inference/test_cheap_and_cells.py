@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hwsi.errors import HwsiError, Reason
-from hwsi.inference.cells import cell_worth
+from hwsi.inference.cells import reader, worth_of_sets
 from hwsi.inference.evidence import CELL, depths
 from hwsi.inference.evidence.attribution import Mode
 from hwsi.inference.evidence.worth import ancestors
@@ -52,23 +52,20 @@ def test_a_patch_alone_reads_as_hidden_behind_the_cache(session):
     parent = chosen.claims.parent
     ids = session.processor.question(QUESTION, CHOICES)
     suffix, mask = pad([ids + session.processor.answer(c) for c in CHOICES])
-    seen = []
 
     def odds(log_p):
         of = log_p[:, :, len(ids) :].sum(2)
-        value = of[:, chosen.chosen] - of[:, 1 - chosen.chosen]
-        seen.append(value)
-        return value
+        return of[:, chosen.chosen] - of[:, 1 - chosen.chosen]
 
     prefix = session.processor.prefix(session.features)
     looked = 0
     for node in np.flatnonzero(depths(parent) == CELL)[:4]:
-        worth = cell_worth(session.model, prefix, int(node), suffix, mask, odds)
-        if len(worth):
+        k, read = reader(session.model, prefix, int(node), suffix, mask, odds)
+        if k:
             looked += 1
             alone = chosen.claims.value(ancestors(parent, int(node))[None])[0, 0]
-            assert float(seen[-1][0]) == pytest.approx(alone, abs=1e-4)
-            assert np.isfinite(worth).all()
+            assert read(np.ones((1, k), bool))[0] == pytest.approx(alone, abs=1e-4)
+            assert np.isfinite(worth_of_sets(read, np.eye(k, dtype=bool))).all()
     assert looked
 
 

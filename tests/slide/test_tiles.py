@@ -4,6 +4,7 @@ import numpy as np
 import openslide
 import pytest
 import slide_makers as make
+import tifffile
 
 from hwsi.slide import open_slide
 from hwsi.slide.opening import open_backend
@@ -95,3 +96,14 @@ def test_other_formats_say_why_not():
     with open_slide(make.shared("data", "slides", "hamamatsu-test3-DAPI-2-387.ndpi")) as slide:
         slide.read_level(0, 0, 0, 64, 64)
         assert "hamamatsu" in slide.direct[0]
+
+
+def test_a_whole_tile_is_its_readers_own(tmp_path):
+    """What was not compressed is a view of the file's bytes; the caller may write to it all the same."""
+    pixels = np.random.default_rng(0).integers(0, 255, (512, 512, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "plain.tif", pixels, tile=(256, 256), photometric="rgb")
+    with open_slide(tmp_path / "plain.tif", mpp=0.5) as slide:
+        tile = slide.read_level(0, 256, 0, 256, 256)
+        assert np.array_equal(tile, pixels[:256, 256:])
+        tile[:] = 0
+        assert np.array_equal(slide.read_level(0, 256, 0, 256, 256), pixels[:256, 256:])

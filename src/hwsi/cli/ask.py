@@ -27,6 +27,13 @@ def ask(
     risk: Annotated[
         float | None, typer.Option("--risk", help="Accepted share of wrong answers; the less sure are withheld.")
     ] = None,
+    share: Annotated[
+        float | None,
+        typer.Option(
+            "--look",
+            help="Share of the slide to read at first, chosen at low magnification; more while it is not sure.",
+        ),
+    ] = None,
     geojson: Annotated[
         Path | None, typer.Option("--geojson", help="Write the evidence as GeoJSON that QuPath opens.")
     ] = None,
@@ -54,12 +61,22 @@ def ask(
         if path:
             check_writable(path)
 
-    from hwsi.inference import study
-
     with bars(quiet=json) as progress:
-        session = study(
-            slide, preset=preset, out=out_dir, features=features, mpp=mpp, mask=mask, device=device, progress=progress
-        )
+        if share is None:
+            from hwsi.inference import study
+
+            session = study(
+                slide, preset=preset, out=out_dir, features=features, mpp=mpp, mask=mask, device=device,
+                progress=progress,
+            )  # fmt: skip
+        else:
+            from hwsi.inference.look import look
+
+            _refuse_both(features)
+            session = look(
+                slide, question, choices, share=share, preset=preset, out=out_dir, mpp=mpp, mask=mask, device=device,
+                progress=progress,
+            )  # fmt: skip
     stream = None if json else _write
     answer = session.ask(question, choices=choices or None, evidence=how, risk=risk, stream=stream)
     written = _write_evidence(session, answer, geojson, heatmap, h5ad)
@@ -70,6 +87,14 @@ def ask(
         show(answer)
         for path in written:
             note(f"evidence written to {path}")
+
+
+def _refuse_both(features: Path | None) -> None:
+    from hwsi.errors import HwsiError, Reason
+
+    if features is not None:
+        what = "--look chooses what to encode, and --features has all of it"
+        raise HwsiError(Reason.OPTION_INVALID, what, "give one of them")
 
 
 def _how(evidence: str) -> "bool | Mode":

@@ -52,6 +52,7 @@ def encode_regions(
     timings: Timings,
     turn: Turn = at_once,
     given: Mapping[str, Rows] = NOTHING,
+    only: frozenset[int] | None = None,
 ) -> None:
     """Patches and cells of every region that the journal does not have, into the journal.
 
@@ -60,8 +61,9 @@ def encode_regions(
         journal: entered. progress: is told how far it is. timings: collects where the time goes.
         turn: entered around the work of the patch encoders.
         given: encoder -> (N, D) of all patches: what need not be computed.
+        only: regions, where not all are wanted.
     """
-    plans = plan_regions(tree)
+    plans = [plan for plan in plan_regions(tree) if only is None or plan.region in only]
     count = _Count(progress, regions=len(plans), patches=sum(len(plan.patches) for plan in plans))
     missing = []
     for plan in plans:

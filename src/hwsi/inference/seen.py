@@ -60,19 +60,20 @@ class Seen:
 
 
 def read_seen(
-    slide: "Slide", out: str | Path, found: tuple["Tissue", Hierarchy], *, preset: Preset, stack: "Stack"
-) -> Seen | None:
+    slide: "Slide", out: str | Path, found: tuple["Tissue", Hierarchy], *, preset: Preset, stack: "Stack",
+    mask: str | Path | None = None,
+) -> Seen | None:  # fmt: skip
     """What the journal of an encoding that has not ended holds; None if no region is done, or it has just ended.
 
     Args:
         slide: open. out: the job folder of ``encode_to_file``.
-        found: of :func:`hwsi.encoding.encode.find_tree`, without a mask.
+        found: of :func:`hwsi.encoding.encode.find_tree`. mask: the user's, if that found it.
         preset, stack: that encode it; a preset whose features are fused at the end has no parts.
     """
     if stack.fusion is not None:
         return None
     tissue, tree = found
-    key = key_of(slide, preset, stack, None)
+    key = key_of(slide, preset, stack, mask)
     folder = Path(out) / "partial" / slide.name
     plans = plan_regions(tree)
     journal = Journal(folder, key)

@@ -12,6 +12,7 @@ _PUBLIC = {
     "find_tissue": "hwsi.slide.tissue",
     "refuse_unsuitable": "hwsi.slide.suitability",
     "region_focus": "hwsi.slide.quality",
+    "region_glance": "hwsi.slide.glance",
 }
 
 __all__ = sorted(_PUBLIC)

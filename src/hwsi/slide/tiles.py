@@ -47,6 +47,7 @@ class TiledPage:
         self.planes = int(page.samplesperpixel) if int(page.planarconfig) == 2 else 1
         self.offsets: NDArray[np.int64] = np.asarray(page.dataoffsets, np.int64)
         self.counts: NDArray[np.int64] = np.asarray(page.databytecounts, np.int64)
+        self._bytes = list(zip(self.offsets.tolist(), self.counts.tolist(), strict=False))  # numpy's numbers are slow
         self._decode = page.decode
         self._jpegtables = page.jpegtables
         self._colour = Colour.of(page)
@@ -66,10 +67,10 @@ class TiledPage:
         return self._colour.rgb(parts[0] if self.planes == 1 else np.concatenate(parts, axis=2))
 
     def _samples(self, fd: int, index: int) -> NDArray[Any]:
-        n = int(self.counts[index])
+        offset, n = self._bytes[index]
         if n == 0:
             raise MissingTile(index)
-        data = os.pread(fd, n, int(self.offsets[index]))
+        data = os.pread(fd, n, offset)
         if len(data) != n:
             raise ValueError(f"tile {index} is cut short: {len(data)} of {n} bytes")
         try:
@@ -83,6 +84,9 @@ class TiledPage:
 
     def read(self, fd: int, x: int, y: int, w: int, h: int) -> Image:
         """Pixels (h, w, 3) of a rectangle inside the page; errors as in :meth:`tile`."""
+        if not x % self.tile_w and not y % self.tile_h and (w, h) == (self.tile_w, self.tile_h):
+            # what was not compressed is a view of its bytes: the caller gets pixels to write to
+            return np.require(self.tile(fd, y // self.tile_h * self.cols + x // self.tile_w), requirements=["C", "W"])
         out = np.empty((h, w, 3), np.uint8)
         for row in range(y // self.tile_h, (y + h - 1) // self.tile_h + 1):
             for col in range(x // self.tile_w, (x + w - 1) // self.tile_w + 1):
