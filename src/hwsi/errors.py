@@ -56,6 +56,9 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "internal_error"
     # benchmarks
     JUDGE_UNREACHABLE = "judge_unreachable"
+    # words by vLLM
+    VLLM_UNREACHABLE = "vllm_unreachable"
+    VLLM_REFUSED = "vllm_refused"
     # the machine and the call
     OUTPUT_UNWRITABLE = "output_unwritable"
     DISK_FULL = "disk_full"

@@ -1,5 +1,6 @@
 """``hwsi serve``: the viewer and the API for the slides of a folder."""
 
+import os
 import secrets
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +29,12 @@ def serve(
     ] = False,
     tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="Certificate, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", help="Its key, PEM.")] = None,
+    vllm: Annotated[
+        str | None,
+        typer.Option(
+            "--vllm", help="Address of a vLLM server that says the words; its key is taken from HWSI_VLLM_KEY."
+        ),
+    ] = None,
 ) -> None:
     """Show the slides of a folder in a browser and answer questions about them."""
     from hwsi.errors import HwsiError, Reason
@@ -40,6 +47,7 @@ def serve(
     try:
         import uvicorn
 
+        from hwsi.inference.vllm_client import KEY, VllmClient
         from hwsi.server import Settings, create_app
     except ImportError as error:
         what = f"the server needs {error.name}"
@@ -53,9 +61,12 @@ def serve(
         port=port,
         tls=tls_cert is not None,
         show_labels=show_labels,
+        vllm=VllmClient(vllm, os.environ.get(KEY, "")) if vllm is not None else None,
         token=token or secrets.token_urlsafe(32),
     )
     app = create_app(settings)
+    if settings.vllm is not None and settings.vllm.in_the_clear:
+        note(f"hwsi: note: prompts, made of slides, travel to {settings.vllm.host} in the clear.")
     name = f"[{host}]" if ":" in host else host
     out().print(f"http{'s' * settings.tls}://{name}:{port}/#token={settings.token}", markup=False)
     if show_labels:

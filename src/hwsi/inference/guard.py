@@ -34,8 +34,11 @@ class LabelGuard:
         best = int(logits.argmax())
         if self.allows(ids, best):
             return best
-        order = torch.topk(logits, min(_CANDIDATES, len(logits))).indices.tolist()
-        return next((token for token in order if self.allows(ids, token)), best)
+        return self.first(ids, torch.topk(logits, min(_CANDIDATES, len(logits))).indices.tolist())
+
+    def first(self, ids: Sequence[int], order: Sequence[int]) -> int:
+        """The first token of ``order`` (likeliest first) that cites nothing unknown after ``ids``."""
+        return next((token for token in order if self.allows(ids, token)), order[0])
 
     def allows(self, ids: Sequence[int], token: int) -> bool:
         """Whether what is written with ``token`` has only labels that are known, or may become so."""

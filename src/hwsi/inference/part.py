@@ -27,8 +27,9 @@ def part_of(features: SlideFeatures, chosen: NDArray[np.int64]) -> SlideFeatures
     """
     some = restrict(features, chosen)
     tree = some.hierarchy
-    (slide_id,), (region,) = some.slide, some.region.values()
-    spec = encoders.get(slide_id)
+    # a vector that no encoder made (of a further scale) is not made of tissue: it stays
+    (spec,) = (spec for spec in encoders.available("slide") if spec.id in some.slide)
+    (region,) = some.region.values()
     if spec.reads:
         there = ~tree.patches.background
         seen, at = some.patch[spec.reads][there], tree.centre_mm(tree.patches.xy[there], tree.patches.size0)
@@ -39,10 +40,10 @@ def part_of(features: SlideFeatures, chosen: NDArray[np.int64]) -> SlideFeatures
             rows = summarise_tissue(outlines, tree.regions.tissue, tree.regions.xy, tree.regions.size0)
             seen = np.concatenate([seen, rows], 1)
     there_all = torch.ones(1, len(seen), dtype=torch.bool)
-    vector = _encoder(slide_id).encode(
+    vector = _encoder(spec.id).encode(
         torch.from_numpy(np.asarray(seen, np.float32))[None], there_all, torch.from_numpy(np.asarray(at))[None]
     )
-    return replace(some, slide={slide_id: vector[0].float().cpu().numpy()})
+    return replace(some, slide=some.slide | {spec.id: vector[0].float().cpu().numpy()})
 
 
 @lru_cache(maxsize=2)

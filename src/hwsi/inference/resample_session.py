@@ -68,7 +68,12 @@ class ResampleSession(StudiedSlide):
         )
 
     def _say_all(self, questions: Sequence[str], max_new_tokens: int, streams: Sequence[Stream | None]) -> list[Said]:
-        return self._spoken(self._model, self._read, questions, max_new_tokens, streams)
+        return self._spoken(self._read, questions, max_new_tokens, streams)
+
+    @property
+    def _slide_embeds(self) -> Tensor:
+        head = self._model.lm_head.weight  # the visual part may be of another dtype
+        return self._whole[0].to(head.device, head.dtype)
 
     def _answer_scores(self, said: Said) -> Scores:
         def scores(nodes: Bool | None) -> Float64:

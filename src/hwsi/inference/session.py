@@ -19,7 +19,7 @@ from hwsi.encoding.progress import Progress
 from hwsi.errors import HwsiError, Reason
 from hwsi.features import SlideFeatures, read_features
 from hwsi.inference.calibration import Calibration, find_calibration
-from hwsi.inference.cells import carrying, cell_worth, rows_of
+from hwsi.inference.cells import carrying, reader, rows_of
 from hwsi.inference.evidence import Bool, Float64
 from hwsi.inference.evidence.attribution import Cells, Slopes
 from hwsi.inference.key_regions import key_regions
@@ -34,6 +34,7 @@ from hwsi.model.modeling import HwsiForConditionalGeneration
 from hwsi.model.processor import HwsiProcessor
 from hwsi.model.resample_model import HwsiResampleForConditionalGeneration
 from hwsi.model.scoring import PrefixCache, prefill, score
+from hwsi.model.visual import VISUAL_INPUTS, VisualBatch
 
 if TYPE_CHECKING:
     from hwsi.slide import Slide
@@ -72,7 +73,7 @@ def study(
     Errors: of opening, encoding and reading (``hwsi.errors``); weights_missing; features_mismatch.
     """
     if isinstance(slide, SlideFeatures):
-        return _session(load_model(preset, device), preset, slide)
+        return session_of(load_model(preset, device), preset, slide)
     from hwsi.encoding import encode_slide, encode_to_file
     from hwsi.slide import Slide, open_slide
 
@@ -87,7 +88,7 @@ def study(
         else:
             made = encode_slide(opened, preset=preset, mask=mask, device=device, progress=progress)
         path = "" if features is None else str(features)
-        return _session(loaded, preset, made, slide=opened, features_path=path)
+        return session_of(loaded, preset, made, slide=opened, features_path=path)
     except BaseException:
         if opened is not slide:
             opened.close()
@@ -96,6 +97,8 @@ def study(
 
 class Session(StudiedSlide):
     """A slide before a model that reads the tokens of its tree (``fusion: interleave``); see :class:`StudiedSlide`."""
+
+    _model: HwsiForConditionalGeneration
 
     def __init__(
         self,
@@ -133,7 +136,15 @@ class Session(StudiedSlide):
             self.looked_at = min(1.0, float(features.hierarchy.regions.tissue.sum()) / all_tissue)
 
     def _say_all(self, questions: Sequence[str], max_new_tokens: int, streams: Sequence[Stream | None]) -> list[Said]:
-        return self._spoken(self._model, self._prefix, questions, max_new_tokens, streams)
+        return self._spoken(self._prefix, questions, max_new_tokens, streams)
+
+    @cached_property
+    def _slide_embeds(self) -> torch.Tensor:
+        inputs = self.processor.pad([self._slide_prefix.row]).to(self._model.device)
+        visual = VisualBatch(**{name: inputs[name] for name in VISUAL_INPUTS})
+        with torch.inference_mode():
+            embedded: torch.Tensor = self._model.model.embed(inputs["input_ids"], visual)
+        return embedded[0]
 
     def _answer_scores(self, said: Said) -> Scores:
         def scores(nodes: Bool | None) -> Float64:
@@ -200,9 +211,9 @@ class Session(StudiedSlide):
             return of[:, chosen] - torch.cat([of[:, :chosen], of[:, chosen + 1 :]], 1).logsumexp(1)
 
         def cells(node: int) -> NDArray[np.int64]:
-            worth = cell_worth(self._model, self._slide_prefix, node, suffixes, mask, odds)
-            rows = rows_of(self.features.hierarchy, self._nodes[node].index, len(worth))
-            return rows[carrying(worth)]
+            k, read = reader(self._model, self._slide_prefix, node, suffixes, mask, odds)
+            rows = rows_of(self.features.hierarchy, self._nodes[node].index, k)
+            return rows[carrying(read, self.features.hierarchy.cells.type[rows])]
 
         return cells
 
@@ -264,7 +275,7 @@ def _features_of(slide: "Slide", path: str | Path) -> SlideFeatures:
     )
 
 
-def _session(loaded: tuple[Any, Any, str], preset: str, features: SlideFeatures, **about: Any) -> StudiedSlide:
+def session_of(loaded: tuple[Any, Any, str], preset: str, features: SlideFeatures, **about: Any) -> StudiedSlide:
     """The session that fits the model's kind."""
     model, processor, sha = loaded
     if isinstance(model, HwsiResampleForConditionalGeneration):

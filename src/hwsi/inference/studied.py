@@ -7,8 +7,7 @@
 Notation: T tokens of an answer, C options, N nodes, B keep masks, U units (sentences, or the whole answer).
 """
 
-from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,11 +26,12 @@ from hwsi.inference.closed import log_odds, option_probs
 from hwsi.inference.evidence import Bool, Float64, marginals
 from hwsi.inference.evidence.attribution import Claims, Mode
 from hwsi.inference.evidence.verdict import Verdict, not_judged
-from hwsi.inference.guard import LabelGuard
 from hwsi.inference.questions import check_choices, check_question
 from hwsi.inference.report import Report, Statement, citations, sentences
-from hwsi.inference.resting import MAX_EVIDENCE, Chosen, Resting, Said, about
-from hwsi.inference.streaming import Pieces, ReadSlide, speak_together, token_ends
+from hwsi.inference.resting import MAX_EVIDENCE, Chosen, Said, about
+from hwsi.inference.speaking import Apart, Speaking
+from hwsi.inference.speaking import Stream as Stream
+from hwsi.inference.streaming import token_ends
 from hwsi.inference.tasks import CAPTION_PROMPT, REPORT_PROMPT
 from hwsi.inference.tissue import EvidenceMaker, quality_warnings
 from hwsi.model.prompt import Node
@@ -45,8 +45,6 @@ SENTENCE_EVIDENCE = 3
 
 WITHHELD = "No answer: not sure enough for the risk that was accepted."
 
-Stream = Callable[[str], None]
-
 RESEARCH = "Research use; not a diagnosis."
 SYNTHETIC = (
     "The embedded model 'nano' was trained on synthetic tissue only; on real tissue its words mean nothing. " + RESEARCH
@@ -54,7 +52,7 @@ SYNTHETIC = (
 """What every answer says that rests on nano's encoders, whatever the preset is called."""
 
 
-class StudiedSlide(Resting):
+class StudiedSlide(Speaking):
     """One slide, ready to be asked; made by :func:`hwsi.inference.study`.
 
     Attributes:
@@ -107,27 +105,6 @@ class StudiedSlide(Resting):
             hwsi_version=__version__,
         )
 
-    # --- what a model's session says ------------------------------------------------------------------
-
-    @abstractmethod
-    def _say_all(self, questions: Sequence[str], max_new_tokens: int, streams: Sequence[Stream | None]) -> list[Said]:
-        """The model's greedy words to each question."""
-
-    def _spoken(
-        self, model: Any, prefix: ReadSlide, questions: Sequence[str], most: int, streams: Sequence[Stream | None]
-    ) -> list[Said]:
-        """What is said behind a slide that was read, all questions in one batch."""
-        ids = [self._processor.question(question) for question in questions]
-        self._check_room(len(prefix) + max(map(len, ids)) + most)
-        pieces = [Pieces(self._processor, stream) for stream in streams]
-        end = model.generation_config.eos_token_id
-        guard = LabelGuard(self._processor, self._tissue.labels, end if isinstance(end, list) else [end])
-        speak_together(model, prefix, ids, pieces, max_new_tokens=most, guard=guard)
-        return [Said(asked, p.ids, p.text) for asked, p in zip(ids, pieces, strict=True)]
-
-    def _say(self, question: str, max_new_tokens: int, stream: Stream | None) -> Said:
-        return self._say_all([question], max_new_tokens, [stream])[0]
-
     # --- asking -------------------------------------------------------------------------------------
 
     def say(
@@ -150,6 +127,10 @@ class StudiedSlide(Resting):
     def say_report(self, stream: Stream | None = None) -> Said:
         """Only the words of a report; :meth:`report` takes them."""
         return self._say(REPORT_PROMPT, REPORT_TOKENS, stream)
+
+    def report_apart(self) -> Apart:
+        """A report made ready for the ``speaker``, as :meth:`apart` does of a question."""
+        return self.apart(REPORT_PROMPT, REPORT_TOKENS)
 
     def ask(
         self,
@@ -342,13 +323,6 @@ class StudiedSlide(Resting):
             what = f"{self.provenance.model} was not calibrated, so no risk can be promised"
             raise HwsiError(Reason.OPTION_INVALID, what, "run hwsi bench evidence calibrate, or ask without a risk")
         return self.calibration.threshold(risk)
-
-    def _check_room(self, tokens: int) -> None:
-        """Refuse what is longer, with the slide, than the model reads (HwsiError QUESTION_TOO_LONG)."""
-        room = int(self._processor.tokenizer.model_max_length)
-        if tokens > room:
-            what = f"slide and question need {tokens} tokens, the model reads {room}"
-            raise HwsiError(Reason.QUESTION_TOO_LONG, what, "ask in fewer words")
 
     # --- the slide ----------------------------------------------------------------------------------
 

@@ -53,10 +53,10 @@ class EvidenceMaker:
         )
 
     def places(self) -> NDArray[np.float64]:
-        """Centres (N, 2) of all nodes in level-0 pixels; zero for text and slide."""
+        """Centres (N, 2) of all nodes in level-0 pixels; zero for what has no place (text, the slide)."""
         out = np.zeros((len(self._nodes), 2))
         for i, n in enumerate(self._nodes):
-            if n.scale not in ("text", "slide"):
+            if n.scale in ("region", "patch", "cell"):
                 items = self._tree.regions if n.scale == "region" else self._tree.patches
                 out[i] = items.xy[n.index] + items.size0 / 2
         return out

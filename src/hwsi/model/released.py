@@ -12,10 +12,7 @@
 
 import json
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from shutil import rmtree
 from typing import Any, Literal
 
 import torch
@@ -24,9 +21,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hwsi.errors import HwsiError, Reason
-from hwsi.features.atomic import told
 from hwsi.model.checkpoint import check_loading, load, quiet
 from hwsi.model.config import HwsiResampleConfig
+from hwsi.model.language import new_folder, plain_language_model
 from hwsi.model.resample import ResampleVisual
 from hwsi.model.resample_model import HwsiResampleForConditionalGeneration
 from hwsi.model.resample_processor import HwsiResampleProcessor
@@ -151,11 +148,6 @@ def save_released(
         what = f"the release's layout has no place for {config.heads} heads and features of {config.dims}"
         todo = f"it always has {_FIXED.heads} heads and {_FIXED.dims}; keep the model in our own layout"
         raise HwsiError(Reason.OPTION_INVALID, what, todo)
-    with torch.device("meta"):
-        language_model: Any = AutoModelForCausalLM.from_config(config.text_config)
-    setattr(language_model, language_model.base_model_prefix, model.model.language_model)
-    language_model.set_output_embeddings(model.lm_head)
-    language_model.generation_config = model.generation_config
     names = released_names(config.projector)
     state = {names[key]: value.detach().cpu() for key, value in model.model.visual.state_dict().items()}
     settings = {
@@ -166,8 +158,8 @@ def save_released(
         "num_query_tokens": config.queries,
         "projector_type": config.projector,
     }
-    with _new_folder(Path(folder)) as part, quiet():
-        language_model.save_pretrained(part)
+    with new_folder(Path(folder)) as part, quiet():
+        plain_language_model(model).save_pretrained(part)
         processor.tokenizer.save_pretrained(part)
         (part / CONFIG).write_text(json.dumps(settings, indent=2), "utf-8")
         torch.save({KEYS[0]: state}, part / FILES[0])
@@ -193,7 +185,7 @@ def convert(
         what = f"the model in {source} has fusion '{model.config.fusion}', which the release's layout cannot hold"
         raise HwsiError(Reason.OPTION_INVALID, what, "convert a model with fusion 'resample'")
     if not Path(source).is_dir() or is_released(Path(source)):
-        with _new_folder(Path(target)) as part, quiet():
+        with new_folder(Path(target)) as part, quiet():
             model.save_pretrained(part)
             processor.save_pretrained(part)
         return "ours"
@@ -291,19 +283,3 @@ def _some(keys: list[str]) -> str:
     """The first names; a language model in the projector's place would have hundreds."""
     more = len(keys) - _NAMED
     return ", ".join(keys[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes ``folder`` when the block ends without an error."""
-    if folder.exists():
-        raise HwsiError(Reason.OUTPUT_UNWRITABLE, f"{folder} is there already", "choose another folder")
-    part = folder.with_name(f".{folder.name}.part")
-    with told(folder):
-        rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        try:
-            yield part
-            part.replace(folder)
-        finally:
-            rmtree(part, ignore_errors=True)

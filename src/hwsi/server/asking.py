@@ -7,6 +7,7 @@
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hwsi.inference.answer import Answer
@@ -16,7 +17,7 @@ from hwsi.inference.resting import Said
 from hwsi.inference.studied import MAX_NEW_TOKENS, Stream, StudiedSlide
 from hwsi.inference.words import confidence_words, reliance_words, verdict_words
 from hwsi.server.area import Area, Labels, TurnedStream, inside
-from hwsi.server.exchange import Exchange, Spoken
+from hwsi.server.exchange import Elsewhere, Exchange, Spoken
 from hwsi.server.problems import Problem
 from hwsi.server.state import Server
 from hwsi.server.worker import Task, Together
@@ -46,9 +47,11 @@ def ask(server: Server, user: str, question: Question) -> Exchange:
     """Let a question in; its result is an ``Answer``. Raises Problem (404, 409, 429), HwsiError (the question)."""
     asking = _Asking(server, question)
 
-    def speak(stream: Stream) -> Callable[[], Spoken]:
+    def speak(stream: Stream) -> Callable[[], Spoken | Elsewhere]:
         if asking.choices:
             return lambda: asking.closed(stream)
+        if server.speaker is not None:
+            return lambda: asking.elsewhere(stream)
         # what differs between questions that share a batch is the item alone
         return Together(asking.key, (asking.text, stream), asking.opened)
 
@@ -89,6 +92,18 @@ class _Asking:
             stream.end()
         return [self._spoken(session, text, words) for text, words in zip(texts, said, strict=True)]
 
+    def elsewhere(self, stream: Stream) -> Elsewhere:
+        """One open question, whose words another server says."""
+        session, turned = self._session(), TurnedStream(self._labels, stream)
+        wait = session.apart(self.text, self._question.max_new_tokens)
+
+        def say(check: Callable[[], None]) -> Said:
+            said = wait(turned, check)
+            turned.end()
+            return said
+
+        return Elsewhere(say, partial(self._spoken, session, self.text))
+
     def heat(self) -> dict[str, Any]:
         """Of every region and patch, with the labels of the whole slide."""
         question, labels = self._question, self._labels
@@ -127,10 +142,14 @@ def report(server: Server, user: str, slide: str, *, evidence: bool) -> Exchange
     """Let a wish for a report in; its result is a ``Report``. Raises Problem (404, 409, 429)."""
     server.encoded.get(slide)
 
-    def work(stream: Stream) -> Spoken:
-        session = server.sessions.get(slide)
-        said = session.say_report(stream)
+    def spoken(session: StudiedSlide, said: Said) -> Spoken:
         return Spoken(session.report(evidence=False, said=said), lambda: session.report(said=said))
+
+    def work(stream: Stream) -> Spoken | Elsewhere:
+        session = server.sessions.get(slide)
+        if server.speaker is not None:
+            return Elsewhere(partial(session.report_apart(), stream), partial(spoken, session))
+        return spoken(session, session.say_report(stream))
 
     return Exchange(
         server, user, lambda stream: lambda: work(stream), evidence=evidence, limit_s=server.settings.report_s

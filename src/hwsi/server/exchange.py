@@ -1,12 +1,14 @@
 """A question on its way: words as they come, then the answer with its evidence, then nothing.
 
 - Two tasks of the model's thread: the words, and what they rest on, which may wait for others' words.
+- Words that another server says are waited for aside; the model's thread then says how likely they are.
 - Who stops listening cancels what is under way.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from hwsi.server.events import KEEP_ALIVE_S, Channel
 from hwsi.server.problems import Problem, tell
@@ -29,6 +31,19 @@ class Spoken:
     weigh: Callable[[], Any]
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """Words that another server says.
+
+    Attributes:
+        say: waits for them, in a thread of its own; given what raises once they are no longer wanted.
+        then: makes of them a :class:`Spoken`; called in the model's thread.
+    """
+
+    say: Callable[[Callable[[], None]], Any]
+    then: Callable[[Any], Spoken]
+
+
 class Exchange:
     """One question; made when it is let in, so that a full queue is told before a stream begins.
 
@@ -36,7 +51,8 @@ class Exchange:
         position: how many waited before it. failed: what went wrong, once ``error`` was given.
 
     Args:
-        speak: given where pieces of words go, the work that makes a :class:`Spoken` (see ``ModelWorker.submit``).
+        speak: given where pieces of words go, the work that makes a :class:`Spoken`, or an :class:`Elsewhere` that does
+            (see ``ModelWorker.submit``).
         evidence: whether it is wanted.
     """
 
@@ -44,7 +60,7 @@ class Exchange:
         self,
         server: Server,
         user: str,
-        speak: Callable[[Callable[[str], None]], Callable[[], Spoken]],
+        speak: Callable[[Callable[[str], None]], Callable[[], Spoken | Elsewhere]],
         *,
         evidence: bool,
         limit_s: float,
@@ -52,6 +68,7 @@ class Exchange:
         self._server, self._user, self._evidence = server, user, evidence
         self._limit_s = limit_s
         self._channel = Channel()
+        server.asides.check()
         self.failed: Exception | None = None
         self.position = server.worker.waiting()
         self._task = self._submit(speak(self._channel.put), later=False)
@@ -62,7 +79,16 @@ class Exchange:
         try:
             async for said in self._until_done():
                 yield said
-            spoken: Spoken = self._task.future.result()
+            spoken: Spoken | Elsewhere = self._task.future.result()
+            if isinstance(spoken, Elsewhere):
+                self._task = self._told(self._server.asides.submit(spoken.say, limit_s=self._limit_s))
+                async for said in self._until_done():
+                    yield said
+                made = partial(spoken.then, self._task.future.result())
+                self._task = self._submit(made, later=False, let_in=True)
+                async for said in self._until_done():
+                    yield said
+                spoken = cast(Spoken, self._task.future.result())
             result = spoken.result
             if self._evidence:
                 self._task = self._submit(spoken.weigh, later=True)
@@ -93,7 +119,12 @@ class Exchange:
                 return
             yield "token", said
 
-    def _submit(self, work: Callable[[], Any], *, later: bool) -> Task:
-        task = self._server.worker.submit(work, self._user, later=later, limit_s=self._limit_s)
+    def _submit(self, work: Callable[[], Any], *, later: bool, let_in: bool = False) -> Task:
+        return self._told(
+            self._server.worker.submit(work, self._user, later=later, let_in=let_in, limit_s=self._limit_s)
+        )
+
+    def _told(self, task: Task) -> Task:
+        """The task, whose end the channel tells."""
         task.future.add_done_callback(lambda _: self._channel.put(_DONE))
         return task

@@ -22,6 +22,8 @@ _STATUS = {
     Reason.FEATURES_MISMATCH: 409,
     Reason.EXTRA_MISSING: 501,
     Reason.WEIGHTS_MISSING: 503,
+    Reason.VLLM_UNREACHABLE: 503,
+    Reason.VLLM_REFUSED: 503,
     Reason.OUTPUT_UNWRITABLE: 507,
     Reason.DISK_FULL: 507,
 }

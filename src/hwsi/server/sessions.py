@@ -14,6 +14,7 @@ from hwsi.features import SlideFeatures
 from hwsi.inference.loading import load_model
 from hwsi.inference.space import Space, load_space
 from hwsi.inference.studied import StudiedSlide
+from hwsi.inference.vllm import Vllm
 from hwsi.server.area import Area, restricted
 from hwsi.server.encoded import EncodedSlides
 from hwsi.server.library import Library
@@ -33,8 +34,16 @@ class Sessions:
         state: ``loading``, ``ready`` or ``failed``; ``error`` says why.
     """
 
-    def __init__(self, settings: Settings, library: Library, encoded: EncodedSlides, worker: ModelWorker) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        library: Library,
+        encoded: EncodedSlides,
+        worker: ModelWorker,
+        speaker: Vllm | None = None,
+    ) -> None:
         self._settings, self._library, self._encoded, self._worker = settings, library, encoded, worker
+        self._speaker = speaker
         self._kept: OrderedDict[Key, StudiedSlide] = OrderedDict()
         self._stack: Any = None
         self._space: Space | None = None
@@ -88,6 +97,7 @@ class Sessions:
             self._kept.move_to_end(key)
             return self._kept[key]
         session = self._kept[key] = make()
+        session.speaker = self._speaker
         while len(self._kept) > self._settings.sessions:
             self._kept.popitem(last=False)
         return session

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from hwsi.errors import HwsiError, Reason
+from hwsi.inference.vllm_client import VllmClient
 
 MIN_TOKEN = 16
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -25,6 +26,7 @@ class Settings:
         host, port: where it listens.
         tls: whether it is spoken to by HTTPS; the cookie is then kept from plain HTTP.
         show_labels: whether images of labels may be seen; they may hold a patient's name.
+        vllm: the server that says the words of open questions, if there is one.
         queue: so many questions wait at most; more are told to come again.
         question_s, report_s: a question, a report may take so long once it has begun.
         sessions: so many slides are kept read by the language model.
@@ -43,6 +45,7 @@ class Settings:
     port: int = 8000
     tls: bool = False
     show_labels: bool = False
+    vllm: VllmClient | None = None
     queue: int = 64
     question_s: float = 120.0
     report_s: float = 900.0

@@ -12,8 +12,11 @@ from fastapi import Request
 
 from hwsi.errors import HwsiError
 from hwsi.features.atomic import told
+from hwsi.inference.loading import load_model
 from hwsi.inference.report import Report
+from hwsi.inference.vllm import Vllm, connect
 from hwsi.presets import load_preset
+from hwsi.server.asides import Asides
 from hwsi.server.encoded import EncodedSlides
 from hwsi.server.jobs import Jobs
 from hwsi.server.library import Library
@@ -60,6 +63,7 @@ class Server:
         answers: by id, as plain data. asked: the questions to them. reports: of slides, the last of each.
         quizzes: by id.
         hidden: folders whose names are left out of what clients are told.
+        speaker: who says the words of open questions, where it is not the model itself.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -71,8 +75,10 @@ class Server:
         self.hidden: tuple[Path, ...] = (self.library.root, settings.slides, settings.job)
         self.pixels = Pixels(settings)
         self.encoded = EncodedSlides(self.library, self.preset)
+        self.speaker = _speaker(settings)
         self.worker = ModelWorker(queue=settings.queue, limit_s=settings.question_s)
-        self.sessions = Sessions(settings, self.library, self.encoded, self.worker)
+        self.asides = Asides(settings.queue)
+        self.sessions = Sessions(settings, self.library, self.encoded, self.worker, self.speaker)
         self.partials = Partials(settings, self.library, self.preset)
         self.jobs = Jobs(settings, self.library)
         self.scores = Scores(settings.job / "scores.sqlite")
@@ -98,6 +104,7 @@ class Server:
     def close(self) -> None:
         """End all threads."""
         self.worker.close()
+        self.asides.close()
         self.jobs.close()
         self.pixels.close()
 
@@ -105,6 +112,14 @@ class Server:
         """A bug goes to stderr with its traceback; what a user can cause does not."""
         if not isinstance(error, HwsiError | Problem | CancelledError):
             traceback.print_exception(error, file=sys.stderr)
+
+
+def _speaker(settings: Settings) -> Vllm | None:
+    """Seen to hold the same model before anything listens. Raises HwsiError (of loading, and of ``vllm.connect``)."""
+    if settings.vllm is None:
+        return None
+    model, processor, _ = load_model(settings.preset, settings.device)
+    return connect(settings.vllm, model, processor)
 
 
 def server_of(request: Request) -> Server:

@@ -107,13 +107,22 @@ class ModelWorker:
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[], Any], user: str, *, later: bool = False, limit_s: float | None = None) -> Task:
+    def submit(
+        self,
+        work: Callable[[], Any],
+        user: str,
+        *,
+        later: bool = False,
+        let_in: bool = False,
+        limit_s: float | None = None,
+    ) -> Task:
         """Queue something.
 
         Args:
             work: called in the model's thread; a :class:`Together` may be done with others.
             user: whose turn it takes.
             later: it may wait for others' words, and is always taken: evidence follows on words that were let in.
+            let_in: it is taken however many wait: a question that was let in goes on.
             limit_s: the time it has once it has begun, where that is not as always.
 
         Raises:
@@ -124,7 +133,7 @@ class ModelWorker:
             if self._closed:
                 raise Problem(503, "closing", "the server is closing")
             waiting = self.waiting()
-            if waiting >= self._queue and not later:
+            if waiting >= self._queue and not (later or let_in):
                 raise busy("too many questions wait", waiting * self._mean_s)
             self._waiting[later].setdefault(user, deque()).append(task)
             self._changed.notify()

@@ -1,0 +1,91 @@
+"""How a studied slide gets its words: from its model, or from a server that holds the same language model.
+
+- What the words rest on is measured on the ids that come back, whoever said them.
+
+Notation: P tokens of a slide, D width.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hwsi.errors import HwsiError, Reason
+from hwsi.inference.guard import LabelGuard
+from hwsi.inference.resting import Resting, Said
+from hwsi.inference.streaming import Pieces, ReadSlide, speak_together
+from hwsi.inference.vllm import Prompt, Vllm, embedded, end_tokens
+
+Stream = Callable[[str], None]
+Check = Callable[[], None]
+Apart = Callable[[Stream | None, Check], Said]
+"""Waits for words, in any thread: given where their pieces go, and what raises once they are no longer wanted."""
+
+
+class Speaking(Resting):
+    """The part of a studied slide that says words.
+
+    Attributes:
+        speaker: who says the words of open questions, where it is not the model itself; all else stays its own.
+    """
+
+    speaker: Vllm | None = None
+    _model: Any
+    _processor: Any
+
+    @abstractmethod
+    def _say_all(self, questions: Sequence[str], max_new_tokens: int, streams: Sequence[Stream | None]) -> list[Said]:
+        """The model's greedy words to each question."""
+
+    @property
+    @abstractmethod
+    def _slide_embeds(self) -> Tensor:
+        """(P, D): what stands before every question, as the language model reads it."""
+
+    def apart(self, question: str, max_new_tokens: int) -> Apart:
+        """An open question made ready for the ``speaker``; then its words are waited for without this model.
+
+        Errors: as of ``ask``; of what it gives, those of :mod:`hwsi.inference.vllm_client`.
+        """
+        assert self.speaker is not None
+        speaker, guard, ids = self.speaker, self._guard, self._processor.question(question)
+        self._check_room(len(self._slide_embeds) + len(ids) + max_new_tokens)
+        embeds = torch.cat([self._slide_embeds, embedded(self._model, ids)])
+        prompt = Prompt(embeds, partial(embedded, self._model))
+
+        def wait(stream: Stream | None, check: Check) -> Said:
+            pieces = Pieces(self._processor, stream)
+            speaker.speak(prompt, pieces, max_new_tokens=max_new_tokens, guard=guard, check=check)
+            return Said(ids, pieces.ids, pieces.text)
+
+        return wait
+
+    def _spoken(
+        self, prefix: ReadSlide, questions: Sequence[str], most: int, streams: Sequence[Stream | None]
+    ) -> list[Said]:
+        """What is said behind a slide that was read, all questions in one batch."""
+        if self.speaker is not None:
+            waits = [self.apart(question, most) for question in questions]
+            return [wait(stream, lambda: None) for wait, stream in zip(waits, streams, strict=True)]
+        ids = [self._processor.question(question) for question in questions]
+        self._check_room(len(prefix) + max(map(len, ids)) + most)
+        pieces = [Pieces(self._processor, stream) for stream in streams]
+        speak_together(self._model, prefix, ids, pieces, max_new_tokens=most, guard=self._guard)
+        return [Said(asked, p.ids, p.text) for asked, p in zip(ids, pieces, strict=True)]
+
+    def _say(self, question: str, max_new_tokens: int, stream: Stream | None) -> Said:
+        return self._say_all([question], max_new_tokens, [stream])[0]
+
+    def _check_room(self, tokens: int) -> None:
+        """Refuse what is longer, with the slide, than the model reads (HwsiError QUESTION_TOO_LONG)."""
+        room = int(self._processor.tokenizer.model_max_length)
+        if tokens > room:
+            what = f"slide and question need {tokens} tokens, the model reads {room}"
+            raise HwsiError(Reason.QUESTION_TOO_LONG, what, "ask in fewer words")
+
+    @property
+    def _guard(self) -> LabelGuard:
+        return LabelGuard(self._processor, self._tissue.labels, end_tokens(self._model))
