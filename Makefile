@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: env demo test test-all check lint types page clean
+.PHONY: env demo test test-all check lint types docs coverage licences wheel sbom page clean
 
 env: $(READY)
 
@@ -32,9 +32,32 @@ types: env
 
 check: lint types test
 
+# The documentation site, into site/; strict, and without a network.
+docs: env
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --site-dir site
+
+# All tests, since many lines are reached by slow ones only; fails below 90 % (pyproject.toml).
+coverage: env
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+
+# The ledger of licences, from what is installed and from the registries.
+licences: env
+	$(BIN)/python tools/licences.py > docs/licences.md
+
+# Wheel and sdist; the version is the git tag's.
+wheel: env
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
+# What is in this environment, as CycloneDX; the graph in it says what HWSI itself asks for.
+sbom: env
+	mkdir -p dist
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --short-PURLs --output-reproducible \
+		-o dist/sbom.json $(BIN)/python
+
 # The viewer's page is built ahead and ships in the package; only who changes web/ needs Node.
 page:
 	cd web && npm ci && npm run build
 
 clean:
-	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv demo dist site .coverage .pytest_cache .mypy_cache .ruff_cache

@@ -1,7 +1,7 @@
 """One registry of encoders: what there is, under which licence, and how to build it.
 
 - A spec is data; listing imports neither torch nor any architecture. ``build`` imports the builder by name.
-- An encoder is declared by calling :func:`register` in a module named in ``_DECLARED_IN`` (or in user code).
+- An encoder is declared by calling :func:`register` in a module named in ``_DECLARED_IN``, or in an extension.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from hwsi import extensions
 from hwsi.encoders.locate import locate
 from hwsi.encoders.weights import sha256
 from hwsi.errors import HwsiError, Reason
@@ -153,3 +154,4 @@ def available(scale: Scale | None = None) -> tuple[EncoderSpec, ...]:
 def _declare() -> None:
     for name in _DECLARED_IN:
         import_module(name)
+    extensions.load()

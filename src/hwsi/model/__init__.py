@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hwsi.model.attention import leave_out as leave_out
+    from hwsi.model.build import add_scales as add_scales
     from hwsi.model.build import from_language_model as from_language_model
     from hwsi.model.checkpoint import load as load
     from hwsi.model.checkpoint import load_strict as load_strict
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "leave_out": "attention",
+    "add_scales": "build",
     "from_language_model": "build",
     "load": "checkpoint",
     "load_strict": "checkpoint",

@@ -26,6 +26,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from hwsi import extensions
 from hwsi.errors import HwsiError, Reason
 from hwsi.model.config import HwsiConfig, HwsiResampleConfig, HwsiVisualConfig
 from hwsi.model.modeling import HwsiForConditionalGeneration, HwsiModel
@@ -159,7 +160,8 @@ def quiet() -> Iterator[None]:
 
 
 def _kind(folder: Path) -> tuple[Any, Any]:
-    """Classes of the model and the processor that a folder holds."""
+    """Classes of the model and the processor that a folder holds; its language model may be an extension's."""
+    extensions.load()
     file = folder / "config.json"
     if not file.is_file():
         raise HwsiError(Reason.WEIGHTS_MISSING, f"no model in {folder} (no config.json)", _TODO)

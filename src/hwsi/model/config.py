@@ -3,6 +3,8 @@
 - A plain Hugging Face config: it nests any causal language model's config (``text_config``) and ours of the
   visual part (``visual_config``), and round-trips through ``save_pretrained`` and ``AutoConfig``.
 - ``visual_mixing`` decides what a visual token may see inside the language model; see ``attention.py``.
+- ``extra`` names further scales: vectors of the whole slide that no tissue gives (the expression of genes, a blood
+  count), each with a projector and a token of its own.
 - ``fusion`` has two kinds: ``interleave`` (:class:`HwsiConfig`) and ``resample`` (:class:`HwsiResampleConfig`), the
   released model's. They share the four scales and the language model and little else, so each has its own config.
 - Numbers that training depends on are written out, nothing is derived from a name.
@@ -11,6 +13,8 @@
 # mypy: disable-error-code="no-untyped-call"
 # (much of transformers is not annotated)
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
@@ -24,14 +28,22 @@ SCALES = ("slide", "region", "patch", "cell")
 PLACEHOLDERS = {"slide": "<|wsi|>", "region": "<|region|>", "patch": "<|patch|>", "cell": "<|cell|>"}
 """The token that stands in a prompt where the visual token of a scale goes."""
 
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
 MIXING = ("none", "hier", "full")
 PROJECTORS = ("mlp", "linear")
 
 
-def placeholder_ids(tokenizer: Any) -> dict[str, int]:
+def placeholders(extra: Iterable[str] = ()) -> dict[str, str]:
+    """Scale -> its placeholder, of the four and of further ones."""
+    return PLACEHOLDERS | {name: f"<|{name}|>" for name in extra}
+
+
+def placeholder_ids(tokenizer: Any, extra: Iterable[str] = ()) -> dict[str, int]:
     """Scale -> id of its placeholder in a tokenizer. Raises HwsiError(WEIGHTS_MISMATCH) where it has none."""
-    ids = {scale: tokenizer.convert_tokens_to_ids(token) for scale, token in PLACEHOLDERS.items()}
-    unknown = [PLACEHOLDERS[s] for s, i in ids.items() if i is None or i == tokenizer.unk_token_id]
+    tokens = placeholders(extra)
+    ids = {scale: tokenizer.convert_tokens_to_ids(token) for scale, token in tokens.items()}
+    unknown = [tokens[s] for s, i in ids.items() if i is None or i == tokenizer.unk_token_id]
     if unknown:
         raise HwsiError(
             Reason.WEIGHTS_MISMATCH,
@@ -53,6 +65,7 @@ class HwsiVisualConfig(PretrainedConfig):
             2**b``.
         fourier_min_mm: the shortest wavelength; twice the patch pitch resolves neighbours (Nyquist).
         width: of the tokens handed over; :class:`HwsiConfig` sets it to the language model's.
+        extra: further scale -> width; its vector stands among those of the slide (``SlideFeatures.slide``), or not.
     """
 
     model_type = "hwsi_visual"
@@ -68,8 +81,10 @@ class HwsiVisualConfig(PretrainedConfig):
         fourier_bands: int = 9,
         fourier_min_mm: float = 0.256,
         width: int = 256,
+        extra: dict[str, int] | None = None,
         **kwargs: Any,
     ) -> None:
+        self.extra = dict(sorted((extra or {}).items()))  # a saved config is sorted, so this is the order of all
         self.encoders = encoders or {scale: f"{scale}-nano" for scale in SCALES}
         self.dims = dims or {"slide": 192, "region": 192, "patch": 192, "cell": 64}
         self.ccaf_width = ccaf_width
@@ -86,6 +101,13 @@ class HwsiVisualConfig(PretrainedConfig):
                     f"visual_config.{name} has the scales {sorted(getattr(self, name))}, not {list(SCALES)}",
                     "name one encoder and one width for each of the four scales",
                 )
+        strange = [n for n in self.extra if not _NAME.fullmatch(n) or placeholders([n])[n] in PLACEHOLDERS.values()]
+        if strange or any(width < 1 for width in self.extra.values()):
+            raise HwsiError(
+                Reason.OPTION_INVALID,
+                f"visual_config.extra is {self.extra}",
+                "name each further scale in small letters, none like one of the four, and give its width",
+            )
         if ccaf_width % ccaf_heads:
             raise HwsiError(
                 Reason.OPTION_INVALID,
@@ -93,6 +115,11 @@ class HwsiVisualConfig(PretrainedConfig):
                 "choose a width that the heads divide",
             )
         super().__init__(**kwargs)
+
+    @property
+    def scales(self) -> tuple[str, ...]:
+        """All that have tokens: the four, and the further ones."""
+        return (*SCALES, *self.extra)
 
 
 class HwsiConfig(PretrainedConfig):
@@ -135,7 +162,7 @@ class HwsiConfig(PretrainedConfig):
         self.fusion = fusion
         self.visual_mixing = visual_mixing
         self.kept_patches = kept_patches
-        self.placeholder_ids = placeholder_ids or {scale: i for i, scale in enumerate(SCALES)}
+        self.placeholder_ids = placeholder_ids or {scale: i for i, scale in enumerate(visual_config.scales)}
         # the wrapper owns the head, so it must know whether that is the embedding
         kwargs["tie_word_embeddings"] = bool(getattr(text_config, "tie_word_embeddings", False))
         for token in ("pad_token_id", "bos_token_id", "eos_token_id"):
@@ -162,11 +189,12 @@ class HwsiConfig(PretrainedConfig):
                 f"kept_patches is {self.kept_patches}",
                 "keep at least 1 patch per region",
             )
-        if set(self.placeholder_ids) != set(SCALES) or len(set(self.placeholder_ids.values())) != len(SCALES):
+        scales = self.visual_config.scales
+        if set(self.placeholder_ids) != set(scales) or len(set(self.placeholder_ids.values())) != len(scales):
             raise HwsiError(
                 Reason.OPTION_INVALID,
-                f"placeholder_ids {self.placeholder_ids} do not name four different tokens",
-                f"give one token id for each of {', '.join(SCALES)}",
+                f"placeholder_ids {self.placeholder_ids} do not name {len(scales)} different tokens",
+                f"give one token id for each of {', '.join(scales)}",
             )
         # our mask is handed to every layer as it is: a layer with a window of its own would silently lose it
         layers = getattr(self.text_config, "layer_types", None)

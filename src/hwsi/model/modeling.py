@@ -58,7 +58,8 @@ class HwsiModel(InnerEmbeddings, HwsiPreTrainedModel):
         embeds: Tensor = self.get_input_embeddings()(input_ids)
         if visual is None:
             return embeds
-        check_counts(input_ids, self.config.placeholder_ids, visual)
+        present = visual.all_present(self.config.visual_config.scales)
+        check_counts(input_ids, self.config.placeholder_ids, present)
         for scale, tokens in self.visual(visual).items():
             here = (input_ids == self.config.placeholder_ids[scale])[..., None]
             # row by row there are as many of one as of the other, so both run in the same order
@@ -89,6 +90,8 @@ class HwsiModel(InnerEmbeddings, HwsiPreTrainedModel):
         cell_mask: Tensor | None = None,
         cell_xy: Tensor | None = None,
         cell_count: Tensor | None = None,
+        extra_features: Tensor | None = None,
+        extra_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """Hidden states of a batch.
@@ -99,7 +102,7 @@ class HwsiModel(InnerEmbeddings, HwsiPreTrainedModel):
             position_ids: (B, T) int64; without them they follow from ``segment_ids``.
             token_node: (B, T), node_parent: (B, N), segment_ids: (B, T), all int64, all or none; see
                 ``attention.py``. Only for a pass that starts a sequence.
-            slide_features ... cell_count: fields of :class:`hwsi.model.visual.VisualBatch`, all or none.
+            slide_features ... extra_mask: fields of :class:`hwsi.model.visual.VisualBatch`, all or none.
 
         Returns:
             ``last_hidden_state`` (B, T, D) and the cache.
@@ -180,6 +183,8 @@ class HwsiForConditionalGeneration(Head, HwsiPreTrainedModel, GenerationMixin):
         cell_mask: Tensor | None = None,
         cell_xy: Tensor | None = None,
         cell_count: Tensor | None = None,
+        extra_features: Tensor | None = None,
+        extra_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """As :meth:`HwsiModel.forward`, with the head.

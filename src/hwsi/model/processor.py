@@ -26,10 +26,10 @@ from transformers import BatchFeature, ProcessorMixin
 
 from hwsi.errors import HwsiError, Reason
 from hwsi.model.attention import TEXT_NODE, segment_positions
-from hwsi.model.config import PLACEHOLDERS, SCALES, HwsiConfig, HwsiVisualConfig, placeholder_ids
+from hwsi.model.config import PLACEHOLDERS, HwsiConfig, HwsiVisualConfig, placeholder_ids, placeholders
 from hwsi.model.prompt import EMPTY_LAYOUT, Layout, keep_patches, lay_out, question_text
 from hwsi.model.rows import IGNORE, Row, not_empty, plain, special_words, stack
-from hwsi.model.slide_inputs import empty_inputs, slide_inputs
+from hwsi.model.slide_inputs import Arrays, arrays_of, empty_inputs, slide_inputs
 from hwsi.model.visual import VISUAL_INPUTS
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class HwsiProcessor(ProcessorMixin):
         encoders, dims: scale -> encoder id and width, as in :class:`hwsi.model.config.HwsiVisualConfig`.
         kept_patches: per region. max_cells: per patch.
         system: words that stand before every slide; empty for none.
+        extra: further scale -> width, as there.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class HwsiProcessor(ProcessorMixin):
         kept_patches: int = 8,
         max_cells: int = 256,
         system: str = "",
+        extra: dict[str, int] | None = None,
     ) -> None:
         default = HwsiVisualConfig()
         self.encoders = encoders or default.encoders
@@ -83,9 +85,10 @@ class HwsiProcessor(ProcessorMixin):
         self.kept_patches = kept_patches
         self.max_cells = max_cells
         self.system = system
+        self.extra = dict(sorted((extra or {}).items()))
         super().__init__(tokenizer, chat_template=chat_template or tokenizer.chat_template)
-        placeholder_ids(tokenizer)
-        self._special = special_words(tokenizer, PLACEHOLDERS.values())
+        placeholder_ids(tokenizer, self.extra)
+        self._special = special_words(tokenizer, placeholders(self.extra).values())
 
     @classmethod
     def for_model(cls, config: HwsiConfig, tokenizer: Any, *, system: str = "") -> HwsiProcessor:
@@ -98,6 +101,7 @@ class HwsiProcessor(ProcessorMixin):
             kept_patches=config.kept_patches,
             max_cells=visual.max_cells,
             system=system,
+            extra=visual.extra,
         )
 
     @property
@@ -127,13 +131,13 @@ class HwsiProcessor(ProcessorMixin):
         Errors: features_mismatch (an encoder is missing or has another width), question_invalid.
         """
         if slide is None:
-            layout, visual = EMPTY_LAYOUT, empty_inputs(self.dims)
+            layout, visual = EMPTY_LAYOUT, empty_inputs(self.dims, self.extra)
         else:
             arrays = self._arrays(slide)
             most = self.kept_patches if kept_patches is None else kept_patches
             kept = keep_patches(slide.hierarchy, arrays["patch"], most, relevance)
-            layout = lay_out(slide.hierarchy, kept)
-            visual = slide_inputs(slide.hierarchy, arrays, kept, self.max_cells)
+            layout = lay_out(slide.hierarchy, kept, [name for name in self.extra if name in arrays])
+            visual = slide_inputs(slide.hierarchy, arrays, kept, self.max_cells, self.extra)
         return self.laid_out(layout, visual, self.system if system is None else system)
 
     def laid_out(self, layout: Layout, visual: Row, system: str) -> SlidePrefix:
@@ -356,27 +360,8 @@ class HwsiProcessor(ProcessorMixin):
             pieces.append((words(len(chat), generation_prompt)[done:], False))
         return head, [(text, answer) for text, answer in pieces if text]
 
-    def _arrays(self, slide: SlideFeatures) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-        arrays = {}
-        for scale in SCALES:
-            encoder, dim = self.encoders[scale], self.dims[scale]
-            stored = getattr(slide, scale)
-            if encoder not in stored:
-                raise HwsiError(
-                    Reason.FEATURES_MISMATCH,
-                    f"features of slide {slide.slide_name} have no {scale} encoder '{encoder}'"
-                    f" (they have: {', '.join(sorted(stored)) or 'none'})",
-                    "encode the slide with the model's preset",
-                )
-            width = stored[encoder].shape[-1]
-            if width != dim:
-                raise HwsiError(
-                    Reason.FEATURES_MISMATCH,
-                    f"{scale} features '{encoder}' are {width} wide, the model reads {dim}",
-                    "encode the slide with the model's preset",
-                )
-            arrays[scale] = stored[encoder]
-        return arrays
+    def _arrays(self, slide: SlideFeatures) -> Arrays:
+        return arrays_of(slide, self.encoders, self.dims, self.extra)
 
 
 def _content(message: Message) -> str:

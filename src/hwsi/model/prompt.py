@@ -1,7 +1,8 @@
 """The order of a slide's tokens, and which node of the tree each belongs to.
 
-- Slide token first; then every region in reading order: label, region token, and its kept patches, each with
-  label, patch token and cell token. Labels let an answer cite what it saw: ``R3``, and inside it ``P7``.
+- Slide token first, then those of further scales, which are nobody's parent; then every region in reading order: label,
+  region token, and its kept patches, each with label, patch token and cell token. Labels let an answer cite what it
+  saw: ``R3``, and inside it ``P7``.
 - A region's label belongs to the region's node and a patch's to the patch's, so that leaving a node out
   leaves nothing of it behind.
 - Which patches of a region stand here is decided by their features and, if given, their relevance to a
@@ -19,7 +20,7 @@ from hwsi.hierarchy.labels import patch_label, region_label
 from hwsi.hierarchy.selection import described, select_patches
 from hwsi.hierarchy.tree import Hierarchy
 from hwsi.model.attention import SLIDE_NODE, TEXT_NODE
-from hwsi.model.config import PLACEHOLDERS
+from hwsi.model.config import PLACEHOLDERS, placeholders
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class Node:
     """A node of the tree that stands in the prompt.
 
     Attributes:
-        scale: text, slide, region, patch or cell.
-        label: citable name such as ``R3`` or ``R3.P7``; a cell node has its patch's. Empty for text and
-            slide.
+        scale: text, slide, region, patch or cell, or the name of a further scale.
+        label: citable name such as ``R3`` or ``R3.P7``; a cell node has its patch's. Empty for text,
+            slide and further scales.
         index: row among the hierarchy's regions or patches (a cell node: of its patch); 0 for text and slide.
         parent: index of the parent among the prompt's nodes; the text node is its own.
     """
@@ -87,8 +88,11 @@ def keep_patches(
     return np.concatenate(kept).astype(np.int64)
 
 
-def lay_out(tree: Hierarchy, patches: NDArray[np.int64]) -> Layout:
-    """The prompt's nodes and pieces of a slide whose patches ``patches`` (P,), ascending, are kept."""
+def lay_out(tree: Hierarchy, patches: NDArray[np.int64], extra: Sequence[str] = ()) -> Layout:
+    """The prompt's nodes and pieces of a slide whose patches ``patches`` (P,), ascending, are kept.
+
+    ``extra`` names the further scales that the slide has.
+    """
     nodes = [Node("text", "", 0, TEXT_NODE), Node("slide", "", 0, TEXT_NODE)]
     pieces = [(PLACEHOLDERS["slide"], SLIDE_NODE)]
     cols = tree.region_px // tree.patch_px
@@ -98,6 +102,8 @@ def lay_out(tree: Hierarchy, patches: NDArray[np.int64]) -> Layout:
         pieces.extend((text, len(nodes) - 1) for text in texts)
         return len(nodes) - 1
 
+    for name in extra:
+        add(Node(name, "", 0, TEXT_NODE), placeholders([name])[name])
     for r in range(len(tree.regions)):
         label = region_label(r)
         region = add(Node("region", label, r, SLIDE_NODE), label, PLACEHOLDERS["region"])

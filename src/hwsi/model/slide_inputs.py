@@ -1,29 +1,74 @@
 """The tensors of one slide that the visual part reads, from its tree and features.
 
-Notation: R regions, P kept patches, K the most cells of a kept patch, Ds Dr Dp Dc widths of the features.
+Notation: R regions, P kept patches, K the most cells of a kept patch, Ds Dr Dp Dc widths of the features, X further
+scales and W the sum of their widths.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hwsi.errors import HwsiError, Reason
 from hwsi.hierarchy.tree import Hierarchy
+from hwsi.model.config import SCALES
+
+if TYPE_CHECKING:
+    from hwsi.features import SlideFeatures
 
 Arrays = dict[str, NDArray[np.float32]]
 
 
-def slide_inputs(tree: Hierarchy, arrays: Arrays, kept: NDArray[np.int64], max_cells: int) -> dict[str, Tensor]:
+def arrays_of(
+    slide: "SlideFeatures", encoders: Mapping[str, str], dims: Mapping[str, int], extra: Mapping[str, int]
+) -> Arrays:
+    """Scale -> features of the encoder that a model reads; of the further scales those that the slide has.
+
+    Args:
+        slide: its features. encoders: of the four scales. dims, extra: widths of the four, and of the further scales.
+
+    Raises:
+        HwsiError: FEATURES_MISMATCH (one of the four is missing, or one has another width).
+    """
+    arrays = {}
+    wanted = [(scale, encoders[scale], dims[scale]) for scale in SCALES]
+    wanted += [("slide", name, dim) for name, dim in extra.items() if name in slide.slide]
+    for scale, encoder, dim in wanted:
+        stored = getattr(slide, scale)
+        if encoder not in stored:
+            raise HwsiError(
+                Reason.FEATURES_MISMATCH,
+                f"features of slide {slide.slide_name} have no {scale} encoder '{encoder}'"
+                f" (they have: {', '.join(sorted(stored)) or 'none'})",
+                "encode the slide with the model's preset",
+            )
+        width = stored[encoder].shape[-1]
+        if width != dim:
+            raise HwsiError(
+                Reason.FEATURES_MISMATCH,
+                f"{scale} features '{encoder}' are {width} wide, the model reads {dim}",
+                "encode the slide with the model's preset",
+            )
+        arrays[encoder if encoder in extra else scale] = stored[encoder]
+    return arrays
+
+
+def slide_inputs(
+    tree: Hierarchy, arrays: Arrays, kept: NDArray[np.int64], max_cells: int, extra: Mapping[str, int] | None = None
+) -> dict[str, Tensor]:
     """Tensors without a batch axis, named and shaped as :class:`hwsi.model.visual.VisualBatch` says.
 
     Args:
         tree: of the slide, with its cells.
-        arrays: slide (Ds,), region (R, Dr), patch (N, Dp), cell (M, Dc).
+        arrays: slide (Ds,), region (R, Dr), patch (N, Dp), cell (M, Dc), and the further scales that there are.
         kept: (P,) rows of patches.
         max_cells: a patch with more is thinned evenly; ``cell_count`` keeps the true number.
+        extra: further scale -> width, of the model.
     """
+    extra = extra or {}
     patches, cells = tree.patches, tree.cells
     offsets = cells.of_patch(len(patches))
     counts = offsets[kept + 1] - offsets[kept]
@@ -56,11 +101,15 @@ def slide_inputs(tree: Hierarchy, arrays: Arrays, kept: NDArray[np.int64], max_c
         "cell_mask": cell_mask,
         "cell_xy": cell_xy,
         "cell_count": counts.astype(np.int64),
+        "extra_features": np.concatenate(
+            [np.zeros(0, np.float32), *(arrays.get(name, np.zeros(dim, np.float32)) for name, dim in extra.items())]
+        ),
+        "extra_mask": np.array([name in arrays for name in extra], np.bool_),
     }
     return {name: torch.from_numpy(np.asarray(value)) for name, value in out.items()}
 
 
-def empty_inputs(dims: dict[str, int]) -> dict[str, Tensor]:
+def empty_inputs(dims: Mapping[str, int], extra: Mapping[str, int]) -> dict[str, Tensor]:
     """The same for a row without a slide: nothing is there."""
     return {
         "slide_features": torch.zeros(dims["slide"]),
@@ -76,4 +125,6 @@ def empty_inputs(dims: dict[str, int]) -> dict[str, Tensor]:
         "cell_mask": torch.zeros(0, 0, dtype=torch.bool),
         "cell_xy": torch.zeros(0, 0, 2),
         "cell_count": torch.zeros(0, dtype=torch.int64),
+        "extra_features": torch.zeros(sum(extra.values())),
+        "extra_mask": torch.zeros(len(extra), dtype=torch.bool),
     }

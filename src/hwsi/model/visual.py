@@ -14,6 +14,7 @@ language model, Ds Dr Dp Dc widths of the features.
 # mypy: disable-error-code="no-untyped-call"
 # (much of transformers is not annotated)
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -38,6 +39,8 @@ class VisualBatch:
         patch_features: (B, P, Dp) float. patch_mask: (B, P) bool. patch_mm: (B, P, 2) float, centres.
         cell_features: (B, P, K, Dc) float. cell_mask: (B, P, K) bool. cell_xy: (B, P, K, 2) float in [0, 1],
             the place inside the patch. cell_count: (B, P) int64, how many cells the patch has, also beyond K.
+        extra_features: (B, W) float, vectors of the further scales side by side, W the sum of their widths.
+            extra_mask: (B, X) bool, which of these X scales the slide has.
     """
 
     slide_features: Tensor
@@ -53,11 +56,19 @@ class VisualBatch:
     cell_mask: Tensor
     cell_xy: Tensor
     cell_count: Tensor
+    extra_features: Tensor
+    extra_mask: Tensor
 
     def present(self, scale: str) -> Tensor:
-        """Which items of a scale are there: (B, n) bool; cells count once per patch."""
+        """Which items of one of the four scales are there: (B, n) bool; cells count once per patch."""
         mask: Tensor = getattr(self, f"{'patch' if scale == 'cell' else scale}_mask")
         return mask[:, None] if scale == "slide" else mask
+
+    def all_present(self, scales: Sequence[str]) -> dict[str, Tensor]:
+        """The same of all scales of a model, the four first."""
+        found = {scale: self.present(scale) for scale in SCALES}
+        more = zip(scales[len(SCALES) :], self.extra_mask.unbind(1), strict=True)
+        return found | {scale: mask[:, None] for scale, mask in more}
 
 
 VISUAL_INPUTS = tuple(f.name for f in fields(VisualBatch))
@@ -65,7 +76,7 @@ VISUAL_INPUTS = tuple(f.name for f in fields(VisualBatch))
 
 
 class HwsiVisual(PreTrainedModel):
-    """CCAF and the four projectors."""
+    """CCAF and a projector for each scale."""
 
     config: HwsiVisualConfig
     config_class = HwsiVisualConfig
@@ -77,9 +88,9 @@ class HwsiVisual(PreTrainedModel):
     def __init__(self, config: HwsiVisualConfig) -> None:
         super().__init__(config)
         self.ccaf = Ccaf(config)
-        dims = {**config.dims, "cell": config.ccaf_width}
-        self.projectors = nn.ModuleDict({scale: Projector(dim=dims[scale], width=config.width) for scale in SCALES})
-        self.scale_embedding = nn.Embedding(len(SCALES), config.width)
+        dims = {**config.dims, "cell": config.ccaf_width, **config.extra}
+        self.projectors = nn.ModuleDict({s: Projector(dim=dims[s], width=config.width) for s in config.scales})
+        self.scale_embedding = nn.Embedding(len(config.scales), config.width)
         self.place = FourierPlace(config)
         self.post_init()
 
@@ -93,7 +104,8 @@ class HwsiVisual(PreTrainedModel):
         """Tokens of what is present, row after row.
 
         Returns:
-            scale -> (n, D), n = ``visual.present(scale).sum()``, in the order of that mask's True entries.
+            scale -> (n, D), n = ``visual.present(scale).sum()``, in the order of that mask's True entries. Tokens of
+            further scales have no place.
         """
         dtype = self.scale_embedding.weight.dtype  # a BatchFeature may come in another; cast here, once
         patches, regions, slides = visual.patch_mask, visual.region_mask, visual.slide_mask
@@ -109,19 +121,23 @@ class HwsiVisual(PreTrainedModel):
             "patch": (visual.patch_features[patches], visual.patch_mm[patches]),
             "cell": (cells, visual.patch_mm[patches]),
         }
-        return {
-            scale: self.projectors[scale](features.to(dtype))
-            + self.scale_embedding.weight[SCALES.index(scale)]
-            + self.place(mm)
-            for scale, (features, mm) in parts.items()
-        }
+        tokens = {scale: self._project(scale, rows.to(dtype)) + self.place(mm) for scale, (rows, mm) in parts.items()}
+        extra = self.config.extra
+        for i, (scale, rows) in enumerate(zip(extra, visual.extra_features.split([*extra.values()], 1), strict=True)):
+            tokens[scale] = self._project(scale, rows[visual.extra_mask[:, i]].to(dtype))
+        return tokens
+
+    def _project(self, scale: str, rows: Tensor) -> Tensor:
+        """(n, dim) -> (n, D), told which scale it is."""
+        projected: Tensor = self.projectors[scale](rows)
+        return projected + self.scale_embedding.weight[self.config.scales.index(scale)]
 
 
-def check_counts(input_ids: Tensor, placeholder_ids: dict[str, int], visual: VisualBatch) -> None:
+def check_counts(input_ids: Tensor, placeholder_ids: dict[str, int], present: dict[str, Tensor]) -> None:
     """Every row must hold as many placeholders of each scale as there are items; ValueError otherwise."""
-    for scale in SCALES:
+    for scale, mask in present.items():
         tokens = (input_ids == placeholder_ids[scale]).sum(1)
-        items = visual.present(scale).sum(1)
+        items = mask.sum(1)
         if not torch.equal(tokens, items):
             raise ValueError(
                 f"placeholders of scale {scale} per row: {tokens.tolist()}, items: {items.tolist()}; "

@@ -2,6 +2,7 @@
 
 - A dataset lies in the folder of its name under a root (an option, or ``HWSI_DATA``): ``ROOT/panda/train.csv``.
 - A file anywhere is recognised by its fields, not by its name, where two datasets have not the same fields.
+- An extension adds one by :func:`register`.
 """
 
 import os
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hwsi import extensions
 from hwsi.benchmarks.datasets import own, pathtext, phantom, reports, slidebench, wsi_bench, wsi_vqa
 from hwsi.benchmarks.datasets.classification import BRACS, EBRAINS, IMP_CRC, PANDA, TCGA_OT, UBC_OCEAN
 from hwsi.benchmarks.datasets.record import Loaded
@@ -135,9 +137,25 @@ _OWN = (
 )
 
 
+_ADDED: dict[str, Dataset] = {}
+
+
+def register(dataset: Dataset) -> Dataset:
+    """Add a dataset. One of the same name, and not the same, is a bug of the caller: ValueError."""
+    if dataset.name in {d.name for d in DATASETS} or _ADDED.setdefault(dataset.name, dataset) != dataset:
+        raise ValueError(f"there is a dataset {dataset.name} already")
+    return dataset
+
+
+def available() -> tuple[Dataset, ...]:
+    """All datasets, ours first."""
+    extensions.load()
+    return (*DATASETS, *_ADDED.values())
+
+
 def get(name: str) -> Dataset:
     """The dataset of this name. Raises: OPTION_INVALID."""
-    found = next((d for d in DATASETS if d.name == name), None)
+    found = next((d for d in available() if d.name == name), None)
     if found is None:
         raise HwsiError(Reason.OPTION_INVALID, f"no dataset '{name}'", "choose one of those of hwsi bench list")
     return found
@@ -165,7 +183,7 @@ def listing(root: Path | None = None) -> list[dict[str, Any]]:
             "name": d.name, "task": d.task, "size": d.size, "licence": d.licence, "how": d.how,
             "here": [str(path) for path in files_of(d, root)],
         }
-        for d in DATASETS
+        for d in available()
     ]  # fmt: skip
 
 
@@ -180,11 +198,12 @@ def recognise(path: Path) -> Dataset:
     if path.suffix.lower() not in _RAW_ENDINGS and path.is_file():
         what = f"{path} has the ending '{path.suffix}', which no dataset has"
         raise HwsiError(Reason.DATA_INVALID, what, "give CSV, JSON or JSON Lines")
-    names = {name for d in (*DATASETS, *_OWN) for name in d.fields}
+    known = (*available(), *_OWN)
+    names = {name for d in known for name in d.fields}
     fields = set(next((row.fields for row in raw_rows(path, names) if isinstance(row, RawRow)), {}))
     if "conversations" in fields and wsi_bench.task_of(path) not in wsi_bench.AREAS:
         return _OWN_CONVERSATIONS
-    fits = [d for d in (*DATASETS, *_OWN) if d.fields and set(d.fields) <= fields]
+    fits = [d for d in known if d.fields and set(d.fields) <= fields]
     if fits:
         return max(fits, key=lambda d: len(d.fields))
     if path.suffix.lower() == ".json" and _is_histgen(path):
@@ -211,7 +230,7 @@ def open_data(what: str, root: Path | None = None) -> Loaded:
     if mark and not Path(what).exists():
         return get(name).load((_file(Path(told)),))
     path = Path(what)
-    if any(d.name == what for d in DATASETS) and not path.is_file():
+    if any(d.name == what for d in available()) and not path.is_file():
         return _of_root(get(what), data_root(root))
     if path.is_dir() and (path / phantom.MANIFEST).is_file():
         path = path / phantom.MANIFEST

@@ -14,6 +14,7 @@ from hwsi.benchmarks import baselines as words
 from hwsi.benchmarks.datasets.record import Record
 from hwsi.benchmarks.metrics.classes import accuracy_figures, class_figures
 from hwsi.benchmarks.metrics.closed import ShuffleScores, score_closed
+from hwsi.benchmarks.metrics.registry import with_added
 from hwsi.benchmarks.results import measured
 from hwsi.benchmarks.running.asking import Answers
 from hwsi.benchmarks.running.sheet import (
@@ -38,12 +39,13 @@ def accuracies(records: Sequence[Record], given: Sequence[str | None]) -> Mappin
     """Micro, and where there are several areas macro and each."""
     right = [float(g == r.answer) for r, g in zip(records, given, strict=True)]
     areas = [r.area for r in records]
-    return accuracy_figures(right, areas) if len(set(areas)) > 1 else {"accuracy_micro": mean_of(right)}
+    own = accuracy_figures(right, areas) if len(set(areas)) > 1 else {"accuracy_micro": mean_of(right)}
+    return with_added("closed", own, records, given)
 
 
 def class_accuracies(records: Sequence[Record], given: Sequence[str | None]) -> Mapping[str, Figure]:
     """Balanced accuracy and its like."""
-    return class_figures([r.answer for r in records], given)
+    return with_added("classify", class_figures([r.answer for r in records], given), records, given)
 
 
 def _looking(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from hwsi.benchmarks import baselines as words
 from hwsi.benchmarks.datasets.record import Record
 from hwsi.benchmarks.metrics.profiles import text_figures, without_opening
+from hwsi.benchmarks.metrics.registry import with_added
 from hwsi.benchmarks.metrics.slots import slot_figures
 from hwsi.benchmarks.metrics.survival import parse_days, survival_figures
 from hwsi.benchmarks.results import measured
@@ -139,7 +140,7 @@ def _figures(profile: str, form: Form, measures: Measures) -> Figures:
             found |= {f"{name} without opening": cut[name] for name in _KEPT if name in cut}
         if measures.more is not None:
             found |= measures.more(records, texts)
-        return found
+        return with_added(form, found, records, texts)
 
     return figures
 
