@@ -15,7 +15,6 @@ import numpy as np
 from hwsi.inference import study
 from hwsi.inference.look import look
 from hwsi.phantom.cohort import write_phantom
-from hwsi.phantom.questions import balance, slide_of
 from hwsi.phantom.sampling import draw_plans
 from hwsi.phantom.truth import cited, load_truth
 
@@ -36,8 +35,7 @@ def main() -> None:
             path = Path(folder) / f"{plan.slide_id}.svs"
             write_phantom(path, plan.spec)
             truth = load_truth(path)
-            can = [q for q in truth["questions"] if q["closed_eval"] and not cited(q["question"])]
-            asked = [q for q in balance(can, {truth["slide_id"]: truth["organ"]}, wish.seed) if slide_of(q)]
+            asked = [q for q in truth["questions"] if q["closed_eval"] and not cited(q["question"])]
             began = time.perf_counter()
             with study(path) as whole:
                 seconds["whole"] += time.perf_counter() - began

@@ -128,8 +128,11 @@ class Server:
         me = Client(self.address)
         while True:
             try:
-                if me.json("/api/status")["model_state"] == "ready":
+                state = me.json("/api/status")["model_state"]
+                if state == "ready":
                     return
+                if state == "failed":
+                    raise RuntimeError("the server has no model")
             except urllib.error.URLError:
                 if self.process.poll() is not None:
                     raise RuntimeError("the server ended") from None

@@ -61,3 +61,17 @@ def test_a_share_that_is_none_is_refused(tmp_path, share):
     with pytest.raises(HwsiError) as caught:
         look(tmp_path / "slide.svs", QUESTION, share=share)
     assert caught.value.reason is Reason.OPTION_INVALID
+
+
+def test_a_preset_that_fuses_at_the_end_is_refused(tmp_path):
+    with pytest.raises(HwsiError) as caught:
+        look(tmp_path / "slide.svs", QUESTION, CHOICES, share=0.5, preset="released")
+    assert caught.value.reason is Reason.OPTION_INVALID
+    assert "--look" in caught.value.todo
+
+
+@pytest.mark.slow
+def test_what_another_process_has_made_whole_meanwhile_is_read_whole(slide, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "read_seen", lambda *args, **kwargs: None)
+    with look(slide, QUESTION, CHOICES, share=0.25, out=tmp_path) as whole:
+        assert whole.looked_at == 1

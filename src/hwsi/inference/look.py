@@ -70,20 +70,27 @@ def look(
     if not 0 < share <= 1:
         raise HwsiError(Reason.OPTION_INVALID, f"a look at {share:g} of the slide", "give a share above 0, at most 1")
     chosen = load_preset(preset)
+
+    def all_of_it() -> StudiedSlide:
+        return study(slide, preset=preset, out=out, mpp=mpp, mask=mask, device=device, progress=progress)
+
     whole = None if out is None else Path(out) / "features" / f"{slide_name(Path(slide))}.h5"
     if share == 1 or (whole is not None and whole.is_file()):
-        return study(slide, preset=preset, out=out, mpp=mpp, mask=mask, device=device, progress=progress)
-    if chosen.as_released:
+        return all_of_it()
+    if chosen.as_released or chosen.encoders.fusion:
         what = f"preset {chosen.name} fuses the features of all regions: it has no look at some of them"
         raise HwsiError(Reason.OPTION_INVALID, what, "leave out --look")
     opened = open_slide(slide, mpp=mpp)
     try:
+        loaded = load_model(preset, device)  # weights that are missing are told before the long work
         with tempfile.TemporaryDirectory(prefix="hwsi-") as aside:
             job = Path(aside if out is None else out)
             reader = _Reader(opened, chosen, job, mask, load_stack(chosen, device), progress)
             while True:
                 seen = reader.read(share, question, choices or ())
-                session = session_of(load_model(preset, device), preset, seen.features, slide=opened)
+                if seen is None:
+                    break
+                session = session_of(loaded, preset, seen.features, slide=opened)
                 session.looked_at *= seen.share
                 if seen.done < seen.total:
                     session.warnings = (*session.warnings, _told(seen))
@@ -93,6 +100,8 @@ def look(
     except BaseException:
         opened.close()
         raise
+    opened.close()
+    return all_of_it()
 
 
 class _Reader:
@@ -114,8 +123,8 @@ class _Reader:
         self._chosen: Int = np.zeros(0, np.int64)
         self._seen: Seen | None = None
 
-    def read(self, share: float, question: str, choices: Sequence[str]) -> Seen:
-        """Read on until so much of the slide is read."""
+    def read(self, share: float, question: str, choices: Sequence[str]) -> Seen | None:
+        """Read on until so much of the slide is read; None if another process has made the whole meanwhile."""
         tree = self._found[1]
         budget = max(1, round(share * len(tree.regions)))
         rest = np.setdiff1d(np.arange(len(tree.regions)), self._chosen)
@@ -127,7 +136,6 @@ class _Reader:
             preset=self._preset, stack=self._stack, mask=self._mask, progress=self._progress,
         )  # fmt: skip
         seen = read_seen(self._slide, self._job, self._found, preset=self._preset, stack=self._stack, mask=self._mask)
-        assert seen is not None  # at least one region was encoded
         self._seen = seen
         return seen
 
