@@ -143,7 +143,6 @@ def write_foreign(folder: Path, whole: Path) -> None:
 
 def serve(pipe: Connection, folder: Path, ours: Path, memory_gb: float) -> None:
     """The process that works: damaged files in, results out."""
-    os.environ["OMP_NUM_THREADS"] = "1"
     said = (folder / "said").open("w+b", buffering=0)
     for fd in (1, 2):  # native libraries write there, too
         os.dup2(said.fileno(), fd)
@@ -312,6 +311,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder for the damaged files over which something went wrong")
     parser.add_argument("--every", type=int, default=0, help="say so after every so many cases")
     args = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the truth, too: with other threads sums round otherwise
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="hwsi-mutated-") as folder:
         results = run(args, Path(folder))
