@@ -27,6 +27,7 @@ from hwsi.model import (
     prefill,
 )
 from hwsi.model.config import PLACEHOLDERS
+from hwsi.model.visual import VISUAL_INPUTS, VisualBatch
 
 QUESTION = "What is the histologic grade?"
 OPTIONS = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
@@ -71,6 +72,32 @@ def test_batches_with_padding_equal_single_rows(nano, slide, other_slide):
         assert torch.equal(new_ids(model, inputs)[0], together[i])
         with torch.inference_mode():
             torch.testing.assert_close(model(**inputs).logits[0, -1], logits[i], atol=1e-4, rtol=0)
+
+
+def test_visual_tokens_carry_the_words_of_their_label(nano, slide, other_slide, monkeypatch):
+    model, processor = nano["hier"]
+    inputs = processor.pad(
+        [processor.encode(s, [[{"role": "user", "content": QUESTION}]]) for s in (slide, other_slide)]
+    )
+    visual = VisualBatch(**{name: inputs[name] for name in VISUAL_INPUTS})
+    ids, nodes = inputs["input_ids"], inputs["token_node"]
+    with torch.no_grad():
+        monkeypatch.setattr(model.config, "label_scale", 0.0)
+        before = model.model.embed(ids, visual, nodes)
+        monkeypatch.setattr(model.config, "label_scale", 2.0)
+        added = model.model.embed(ids, visual, nodes) - before
+        words = model.get_input_embeddings()(ids)
+    placeholder = {scale: ids == processor.tokenizer.convert_tokens_to_ids(t) for scale, t in PLACEHOLDERS.items()}
+    for here in placeholder.values():
+        torch.testing.assert_close(before[here].norm(dim=-1), torch.full((int(here.sum()),), model.config.token_norm))
+    named = placeholder["region"] | placeholder["patch"]
+    assert named.sum() > 10
+    assert torch.equal(added.abs().sum(-1) > 0, named)
+    for row, at in named.nonzero().tolist():  # a label of one word stands before its token
+        label = words[row, [i for i in range(at) if nodes[row, i] == nodes[row, at]]].mean(0)
+        torch.testing.assert_close(added[row, at], 2 * label)
+    with pytest.raises(ValueError, match="token_node"):
+        model.model.embed(ids, visual)
 
 
 def test_right_padding_gives_the_same_loss(nano, slide, other_slide):

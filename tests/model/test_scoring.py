@@ -19,9 +19,10 @@ def suffix(processor, question=QUESTION, answer="grade 2, see R1.P3"):
 def deleted(model, processor, prefix, ids, stays):
     """Log-probs of the suffix when the tokens are physically gone and all others keep their positions."""
     size = len(prefix)
-    embeds = model.model.embed(prefix.row["input_ids"][None], _visual(processor, prefix))
+    row = prefix.row
+    embeds = model.model.embed(row["input_ids"][None], _visual(processor, prefix), row["token_node"][None])
     embeds = torch.cat([embeds[:, stays], model.get_input_embeddings()(ids)], 1)
-    node = torch.cat([prefix.row["token_node"][stays], torch.zeros_like(ids[0])])[None]
+    node = torch.cat([row["token_node"][stays], torch.zeros_like(ids[0])])[None]
     segments = torch.cat([torch.zeros(int(stays.sum()), dtype=torch.int64), torch.ones_like(ids[0])])[None]
     positions = torch.cat([torch.arange(size)[stays], size + torch.arange(ids.shape[1])])[None]
     logits = model(

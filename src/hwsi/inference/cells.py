@@ -124,7 +124,8 @@ def _read(
         extra_mask=torch.zeros_like(one("extra_mask", None)),
     )
     visual = VisualBatch(**{n: getattr(visual, n).to(device) for n in VisualBatch.__dataclass_fields__})
-    head = model.model.embed(row["input_ids"][at].expand(b, -1).to(device), visual)
+    here = row["token_node"][at].expand(b, -1)
+    head = model.model.embed(row["input_ids"][at].expand(b, -1).to(device), visual, here.to(device))
     words = model.model.embed(suffix.to(device), None)
     node_of = torch.from_numpy(np.searchsorted(line, row["token_node"].numpy()[at]))
     up = torch.from_numpy(np.searchsorted(line, parent[line]))

@@ -143,7 +143,7 @@ class Session(StudiedSlide):
         inputs = self.processor.pad([self._slide_prefix.row]).to(self._model.device)
         visual = VisualBatch(**{name: inputs[name] for name in VISUAL_INPUTS})
         with torch.inference_mode():
-            embedded: torch.Tensor = self._model.model.embed(inputs["input_ids"], visual)
+            embedded: torch.Tensor = self._model.model.embed(inputs["input_ids"], visual, inputs["token_node"])
         return embedded[0]
 
     def _answer_scores(self, said: Said) -> Scores:

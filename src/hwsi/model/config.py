@@ -133,6 +133,11 @@ class HwsiConfig(PretrainedConfig):
             ``none`` its own node, ``hier`` also its ancestors, ``full`` everything before it.
         kept_patches: at most so many patches of a region stand in the prompt.
         placeholder_ids: scale -> id of its placeholder token in the tokenizer.
+        token_norm: length that visual tokens are brought to before the language model; 0 leaves them as they come,
+            which is right for one that learned to read elsewhere.
+        label_scale: so many times the words of its label are added to the token of a region or patch; 0 adds nothing.
+            A language model that begins with random weights finds the token behind a label only if the token has
+            something of the label in it, and is not so much longer than a word that whatever is added to it is lost.
     """
 
     model_type = "hwsi"
@@ -146,6 +151,8 @@ class HwsiConfig(PretrainedConfig):
         visual_mixing: str = "hier",
         kept_patches: int = 8,
         placeholder_ids: dict[str, int] | None = None,
+        token_norm: float = 0.0,
+        label_scale: float = 0.0,
         **kwargs: Any,
     ) -> None:
         if text_config is None:
@@ -162,6 +169,8 @@ class HwsiConfig(PretrainedConfig):
         self.fusion = fusion
         self.visual_mixing = visual_mixing
         self.kept_patches = kept_patches
+        self.token_norm = token_norm
+        self.label_scale = label_scale
         self.placeholder_ids = placeholder_ids or {scale: i for i, scale in enumerate(visual_config.scales)}
         # the wrapper owns the head, so it must know whether that is the embedding
         kwargs["tie_word_embeddings"] = bool(getattr(text_config, "tie_word_embeddings", False))

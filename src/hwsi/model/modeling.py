@@ -18,10 +18,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AutoModel, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
-from hwsi.model.attention import additive, segment_positions, visible
+from hwsi.model.attention import TEXT_NODE, additive, segment_positions, visible
 from hwsi.model.config import HwsiConfig
 from hwsi.model.heads import Head, InnerEmbeddings
 from hwsi.model.visual import VISUAL_INPUTS, HwsiVisual, VisualBatch, check_counts
@@ -53,17 +54,28 @@ class HwsiModel(InnerEmbeddings, HwsiPreTrainedModel):
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
-    def embed(self, input_ids: Tensor, visual: VisualBatch | None) -> Tensor:
-        """(B, T) int64 -> (B, T, D): words, and where a placeholder stands what the visual part made of the slide."""
-        embeds: Tensor = self.get_input_embeddings()(input_ids)
+    def embed(self, input_ids: Tensor, visual: VisualBatch | None, token_node: Tensor | None = None) -> Tensor:
+        """(B, T) int64 -> (B, T, D): words, and where a placeholder stands what the visual part made of the slide.
+
+        ``token_node`` (B, T) says which words are the label of which token; only a model that adds labels reads it.
+        """
+        words: Tensor = self.get_input_embeddings()(input_ids)
         if visual is None:
-            return embeds
+            return words
+        embeds = words
         present = visual.all_present(self.config.visual_config.scales)
         check_counts(input_ids, self.config.placeholder_ids, present)
         for scale, tokens in self.visual(visual).items():
             here = (input_ids == self.config.placeholder_ids[scale])[..., None]
+            if self.config.token_norm:
+                tokens = self.config.token_norm * F.normalize(tokens, dim=-1)
             # row by row there are as many of one as of the other, so both run in the same order
             embeds = embeds.masked_scatter(here, tokens.to(embeds.device, embeds.dtype))
+        if self.config.label_scale:
+            if token_node is None:
+                raise ValueError("this model adds labels to visual tokens, and needs token_node to know which is whose")
+            placeholder = torch.isin(input_ids, torch.tensor([*self.config.placeholder_ids.values()]).to(input_ids))
+            embeds = embeds + self.config.label_scale * _label_of(words, token_node, placeholder)
         return embeds
 
     def forward(
@@ -117,7 +129,7 @@ class HwsiModel(InnerEmbeddings, HwsiPreTrainedModel):
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("neither input_ids nor inputs_embeds")
-            inputs_embeds = self.embed(input_ids, visual)
+            inputs_embeds = self.embed(input_ids, visual, token_node)
         elif visual is not None:
             raise ValueError("visual inputs need input_ids, which say where they go")
         rows, length = inputs_embeds.shape[:2]
@@ -144,6 +156,18 @@ class HwsiModel(InnerEmbeddings, HwsiPreTrainedModel):
             **kwargs,
         )
         return outputs
+
+
+def _label_of(words: Tensor, token_node: Tensor, placeholder: Tensor) -> Tensor:
+    """(B, T, D): at each placeholder the mean of its node's words, 0 where a node has none and everywhere else."""
+    rows, length, width = words.shape
+    nodes = int(token_node.max()) + 1
+    of = token_node + nodes * torch.arange(rows, device=words.device)[:, None]
+    label = (token_node != TEXT_NODE) & ~placeholder
+    total = words.new_zeros(rows * nodes, width).index_add(0, of[label], words[label])
+    count = torch.bincount(of[label], minlength=rows * nodes).clamp(min=1)
+    mean = (total / count[:, None])[of.flatten()].view(rows, length, width)
+    return mean * placeholder[..., None]
 
 
 class HwsiForConditionalGeneration(Head, HwsiPreTrainedModel, GenerationMixin):

@@ -7,12 +7,22 @@ with a visual part of 0.7 million. It knows synthetic tissue only.
 # mypy: disable-error-code="no-untyped-call"
 # (much of transformers is not annotated)
 
+import re
+from typing import Any
+
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config
 
 from hwsi.model.config import HwsiConfig, HwsiVisualConfig, placeholder_ids
 from hwsi.model.modeling import HwsiForConditionalGeneration
 from hwsi.model.processor import HwsiProcessor
+
+_TOKEN, _LABEL = 2.0, 4.0
+"""Lengths of visual tokens, near that of a word, and of the words that are labels, when training begins. Labels are
+learned by what stands behind them, so each has to be told from the others long before it means anything; measured:
+with labels of a word's length beside tokens that are left as they come, no label was read after 900 steps of lessons
+in nothing else, and with these lengths after 400."""
+_LABELS = re.compile(r"[RP]\d+")
 
 
 def nano_config(tokenizer: PreTrainedTokenizerFast, *, visual_mixing: str = "hier") -> HwsiConfig:
@@ -50,6 +60,8 @@ def nano_config(tokenizer: PreTrainedTokenizerFast, *, visual_mixing: str = "hie
         fusion="interleave",
         visual_mixing=visual_mixing,
         kept_patches=16,
+        token_norm=_TOKEN,
+        label_scale=1.0,
         placeholder_ids=placeholder_ids(tokenizer),
     )
 
@@ -62,5 +74,14 @@ def build_nano(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = HwsiForConditionalGeneration(config)
+        _part_labels(model, tokenizer)
     model.eval()
     return model, HwsiProcessor.for_model(config, tokenizer)
+
+
+@torch.no_grad()
+def _part_labels(model: HwsiForConditionalGeneration, tokenizer: PreTrainedTokenizerFast) -> None:
+    inside: Any = model
+    words = inside.get_input_embeddings().weight
+    labels = [number for word, number in sorted(tokenizer.get_vocab().items()) if _LABELS.fullmatch(word)]
+    words[labels] = _LABEL * torch.nn.functional.normalize(torch.randn(len(labels), words.shape[1]), dim=-1)

@@ -79,13 +79,14 @@ def _deleted(session: Session, prefix: dict[str, torch.Tensor], keep: torch.Tens
     row = dict(session.processor.pad([prefix]))
     visual = {name: row[name] for name in VISUAL_INPUTS}
     ids = torch.cat([prefix["input_ids"], torch.tensor(suffix)])[None]
-    embeds = model.model.embed(ids, VisualBatch(**visual))
     nothing = torch.zeros(len(suffix), dtype=torch.int64)
+    nodes = torch.cat([prefix["token_node"], nothing])[None]
+    embeds = model.model.embed(ids, VisualBatch(**visual), nodes)
     logits = model(
         inputs_embeds=embeds[:, there],
         attention_mask=torch.ones(1, int(there.sum()), dtype=torch.int64),
         position_ids=torch.arange(size + len(suffix))[None, there],
-        token_node=torch.cat([prefix["token_node"], nothing])[None, there],
+        token_node=nodes[:, there],
         node_parent=prefix["node_parent"][None],
         segment_ids=torch.cat([torch.zeros(size, dtype=torch.int64), nothing + 1])[None, there],
     ).logits[0, -len(suffix) : -1].float()  # fmt: skip

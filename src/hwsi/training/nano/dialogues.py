@@ -102,13 +102,17 @@ class Teacher:
     def sentences(self) -> list[str]:
         """All that is told of the slide, sentence by sentence: caption, report, regions under their labels."""
         report = self._fill(self.report)
-        regions = [
-            f"{label}: {self._fill(r['sentence'])}"
-            for r in self.truth["regions"]
-            if tuple(r["grid"]) in self._seen and r["sentence"] and (label := self._label(*r["grid"]))
-        ]
+        regions = [f"{label}: {sentence}" for label, sentence in self.regions().items()]
         own = [s for s in _SENTENCES.split(report) if s and not _CITED.match(s)]
         return [self._fill(self.truth["caption"]), *own, *regions]
+
+    def regions(self) -> dict[str, str]:
+        """Label -> sentence of each region that can be told of."""
+        return {
+            label: self._fill(r["sentence"])
+            for r in self.truth["regions"]
+            if tuple(r["grid"]) in self._seen and r["sentence"] and (label := self._label(*r["grid"]))
+        }
 
     def draw(
         self, rng: np.random.Generator, n: int, *, reported: float = 1.0, shown: Container[str] | None = None

@@ -1,12 +1,16 @@
 """What ``instruct`` shows nano: an item is all rows of one step, drawn from (seed, epoch, index) alone.
 
-- Every other item shows the tops of many trees, slide and regions without patches; the others whole slides. Turned
-  slides, missing and hidden patches are those of ``language.py``, the dialogues those of ``dialogues.py``.
+- Of four items two show the tops of many trees, slide and regions without patches, and one of these is a mosaic: the
+  regions of many slides dealt out anew, each to be described. On a slide all regions are much alike, and a model that
+  writes of each what is true of most reads none of them; only a mosaic asks what a label stands for.
+- The others show whole slides. Turned slides, missing and hidden patches are those of ``language.py``, the dialogues
+  those of ``dialogues.py``.
 - With each row comes what its tokens must tell: attributes of slide and regions, cells of each patch that is shown.
 - What is held out is shown as at inference, one slide a row.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +22,15 @@ from torch.utils.data import Dataset
 from hwsi.encoders.region_nano import build as build_region
 from hwsi.encoders.slide_nano import build as build_slide
 from hwsi.features import read_features
+from hwsi.hierarchy.labels import region_label
 from hwsi.model.processor import HwsiProcessor, SlidePrefix
+from hwsi.phantom.wordings import DESCRIBE
 from hwsi.training.data.rows import STAYS
 from hwsi.training.nano.cell_truth import attach, truth_of
 from hwsi.training.nano.cohort import CohortSlide, features_file
 from hwsi.training.nano.dialogues import Teacher, answer_counts
 from hwsi.training.nano.language import Views, hidden
+from hwsi.training.nano.turns import Dialogue, turns
 
 Shown = dict[str, Any]
 """A row of ``processor.encode`` and what belongs to it."""
@@ -33,6 +40,9 @@ _KEPT = (4, 8, 16)
 """Patches of a region that a visit shows at most."""
 _EPOCH = 1000  # items; which slides they show is drawn anew in each epoch
 _TOPS, _TOP_QUESTIONS = 12, 6
+_DESCRIBED = 8  # regions of a mosaic
+_SEEN = (1, 1, 2, 3, 16)
+"""Regions of a mosaic that can be seen: from one, where a label need not be read, to all."""
 _TOP_REPORTS = 0.5  # of the tops of trees: region by region, the cheapest lesson in what a label stands for
 
 
@@ -73,9 +83,13 @@ class Lessons(Dataset[list[Shown]]):
     def __getitem__(self, at: int | tuple[int, int]) -> list[Shown]:
         epoch, index = at if isinstance(at, tuple) else (0, at)
         rng = np.random.default_rng([self._seed, epoch, index])
-        top = index % 2 == 0
+        first = epoch == 0  # nothing but mosaics: by its end labels are read
+        top = first or index % 2 == 0
         size = min(_TOPS if top else self._rows, len(self._picked))
-        return [self._row(int(i), rng, top=top) for i in rng.choice(self._picked, size, replace=False)]
+        picked = [int(i) for i in rng.choice(self._picked, size, replace=False)]
+        if first or index % 4 == 0:
+            return self._mosaic(picked, rng)
+        return [self._row(i, rng, top=top) for i in picked]
 
     def _row(self, i: int, rng: np.random.Generator, *, top: bool) -> Shown:
         of = self._of
@@ -92,6 +106,43 @@ class Lessons(Dataset[list[Shown]]):
         row[STAYS][: len(prefix)] = stays
         cells = truth_of(seen, prefix.layout.patches)
         return {**row, TOLD: {"slide": of_slide, "region": of_regions, "cells": cells}}
+
+    def _mosaic(self, picked: Sequence[int], rng: np.random.Generator) -> list[Shown]:
+        """Tops of trees with each other's regions; in each some can be seen, and these are to be described."""
+        of = self._of
+        drawn = [of.views[i].draw(rng) for i in picked]
+        prefixes = [of.processor.prefix(seen, kept_patches=0) for seen, *_ in drawn]
+        told: list[str] = []
+        for i, (seen, code, *_) in zip(picked, drawn, strict=True):
+            sentences = Teacher(of.truths[i], seen.hierarchy, of.counts, code).regions()
+            told += [sentences.get(region_label(r), "") for r in range(len(seen.hierarchy.regions))]
+        vectors = torch.cat([p.row["region_features"] for p in prefixes])
+        truths = _joined([of_regions for *_, of_regions in drawn])
+        ends = np.cumsum([len(p.row["region_features"]) for p in prefixes])
+        rows = []
+        for mine, prefix, (seen, _, _, of_slide, _) in zip(
+            np.split(rng.permutation(len(told)), ends[:-1]), prefixes, drawn, strict=True
+        ):
+            there = [r for r, source in enumerate(mine) if told[source]]
+            there = rng.permutation(there)[: int(rng.choice(_SEEN))].tolist()
+            asked = [_describe(r, told[mine[r]], rng) for r in there[:_DESCRIBED]]
+            laid = replace(prefix, row={**prefix.row, "region_features": vectors[torch.from_numpy(mine)]})
+            row: Shown = of.processor.encode(laid, asked)
+            row[STAYS] = torch.ones(len(row["input_ids"]), dtype=torch.bool)
+            row[STAYS][: len(prefix)] = _only(prefix, there)
+            told_of = {"slide": of_slide, "region": {name: v[mine] for name, v in truths.items()}}
+            rows.append({**row, TOLD: {**told_of, "cells": truth_of(seen, prefix.layout.patches)}})
+        return rows
+
+
+def _describe(region: int, sentence: str, rng: np.random.Generator) -> Dialogue:
+    return turns(DESCRIBE[int(rng.integers(len(DESCRIBE) - 1))].format(region=region_label(region)), sentence)
+
+
+def _only(prefix: SlidePrefix, regions: Sequence[int]) -> Tensor:
+    """(T,) bool, which tokens of a top stay if only some regions do; the slide's own sums up another slide."""
+    stay = [n.scale == "text" or (n.scale == "region" and n.index in regions) for n in prefix.layout.nodes]
+    return torch.tensor(stay)[prefix.row["token_node"]]
 
 
 def _shown(prefix: SlidePrefix, stays: Tensor) -> set[str]:
