@@ -52,7 +52,7 @@ $hwsi train project --config nano-project --start "$run/align" --out "$run/proje
 
 # 3 instruct: all of it, from questions, descriptions, reports
 $py -m hwsi.training.nano.instruct --start "$run/project" --align "$run/align" --cohort "${cohorts[@]}" --features "$job" \
-    --out "$run/instruct" --steps "${INSTRUCT_STEPS:-7600}" $bf16
+    --out "$run/instruct" --steps "${INSTRUCT_STEPS:-8600}" $bf16
 
 # 4 prefer: a simulated expert says which of two sampled reports is better, on slides that no stage has learned from:
 # there the model errs where it does not know, and not only where a sample slips

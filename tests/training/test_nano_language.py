@@ -16,6 +16,7 @@ from hwsi.model.attention import SLIDE_NODE
 from hwsi.model.nano import build_nano
 from hwsi.model.processor import HwsiProcessor
 from hwsi.model.tokenizer import train_nano_tokenizer
+from hwsi.phantom.report import NO_ARTEFACT
 from hwsi.phantom.truth import QUADRANTS
 from hwsi.phantom.wordings import REFUSAL
 from hwsi.training.nano.attributes import BOTH, SLIDE
@@ -145,7 +146,7 @@ def truth() -> dict[str, Any]:
         "organ": "colon",
         "diagnosis": "colonic adenocarcinoma",
         "malignant": True,
-        "slide": {"grade": None, "tubule_score": None, "pleomorphism_score": None},
+        "slide": {"grade": None, "tubule_score": None, "pleomorphism_score": None, "artefacts": ["pen", "blur"]},
         "caption": "Colon tissue.",
         "report": "Colon specimen. Necrosis is absent. {R:0,0}: Mostly tumour with 10 to 75 % of it. "
         "{R:0,1}: Mostly stroma. {R:1,0}: Mostly muscle. {R:2,1}: Benign glands and fat.",
@@ -168,7 +169,7 @@ def truth() -> dict[str, Any]:
 
 def told(teacher: Teacher, n: int = 20) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for seed in range(80):
+    for seed in range(300):
         for asked, said in teacher.draw(np.random.default_rng(seed), n):
             found.setdefault(asked["content"].split("\n")[0], set()).add(said["content"])
     return found
@@ -195,6 +196,12 @@ def test_everyday_questions_are_answered_too() -> None:
     assert said["What do you see?"] == {"Colon tissue."}
     assert said["Is there cancer?"] == {"yes"}
     assert said["What is this?"] == {"colonic adenocarcinoma"}
+    assert said["Are there artefacts?"] == {"pen and blur."}
+    assert said["Is there blur on this slide?"] == {"yes"}
+    assert said["Is there fold on this slide?"] == {"no"}
+    clean = truth()
+    clean["slide"]["artefacts"] = []
+    assert told(Teacher(clean, slide().hierarchy, Counter()))["What covers the tissue?"] == {NO_ARTEFACT[0]}
 
 
 @pytest.mark.parametrize("code", range(8))

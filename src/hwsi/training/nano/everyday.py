@@ -1,9 +1,14 @@
-"""What people type before they have read which questions there are: what is this, what do you see, is it cancer?"""
+"""What people type before they have read which questions there are: what is this, what do you see, is it cancer?
+
+Artefacts are asked for here alone; in reports they are a word or two among a hundred, too few to be learned from.
+"""
 
 from typing import Any
 
 import numpy as np
 
+from hwsi.phantom.measure import ARTEFACTS
+from hwsi.phantom.report import NO_ARTEFACT
 from hwsi.training.nano.turns import Dialogue, turns
 
 _ASKED = {
@@ -31,21 +36,34 @@ _ASKED = {
         "What is wrong here?",
         "What does the patient have?",
     ),
+    "artefacts": (
+        "Are there artefacts?",
+        "Which artefacts are there?",
+        "What covers the tissue?",
+    ),
+    "artefact": (
+        "Is there {v} on this slide?",
+        "Does {v} cover tissue?",
+    ),
 }
 
 
 def everyday_texts() -> list[str]:
     """All words of these questions, for the vocabulary."""
-    return [text for texts in _ASKED.values() for text in texts]
+    return [text for texts in _ASKED.values() for text in texts] + list(ARTEFACTS)
 
 
 def everyday(truth: dict[str, Any], rng: np.random.Generator) -> Dialogue:
     """One such question about a slide, places in the answer still as ``{R:row,col}``."""
     kind = str(rng.choice(list(_ASKED)))
+    one = str(rng.choice(ARTEFACTS))
+    covers = truth["slide"]["artefacts"]
     answers = {
         "organ": f"{truth['organ'].capitalize()} tissue.",
         "caption": truth["caption"],
         "malignant": "yes" if truth["malignant"] else "no",
         "diagnosis": truth["diagnosis"],
+        "artefacts": f"{' and '.join(covers)}." if covers else NO_ARTEFACT[0],
+        "artefact": "yes" if one in covers else "no",
     }
-    return turns(str(rng.choice(_ASKED[kind])), answers[kind])
+    return turns(str(rng.choice(_ASKED[kind])).format(v=one), answers[kind])
