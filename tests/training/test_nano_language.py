@@ -142,6 +142,10 @@ def question(kind: str, answer: str, text: str, *, choices: tuple[str, ...] = ()
 
 def truth() -> dict[str, Any]:
     covered = {(0, 1): 0.9}
+    sentences = {
+        (0, 0): "Mostly tumour with 10 to 75 % of it.", (0, 1): "Mostly stroma.", (1, 0): "Mostly muscle.",
+        (1, 1): "Mostly fat.", (2, 1): "Benign glands and fat.",
+    }  # fmt: skip
     return {
         "organ": "colon",
         "diagnosis": "colonic adenocarcinoma",
@@ -151,7 +155,10 @@ def truth() -> dict[str, Any]:
         "report": "Colon specimen. Necrosis is absent. {R:0,0}: Mostly tumour with 10 to 75 % of it. "
         "{R:0,1}: Mostly stroma. {R:1,0}: Mostly muscle. {R:2,1}: Benign glands and fat.",
         "regions": [
-            {"grid": [r, c], "attrs": {"covered_fraction": covered.get((r, c), 0.0)}}
+            {
+                "grid": [r, c], "attrs": {"covered_fraction": covered.get((r, c), 0.0)},
+                "sentence": sentences.get((r, c), ""),
+            }
             for r in range(3) for c in range(2)
         ],
         "questions": [
@@ -180,7 +187,8 @@ def test_nothing_is_told_of_a_region_that_cannot_be_seen() -> None:
     said = told(teacher)
     # the region without tissue and the covered one are in no report; the others under their labels
     assert said[REPORT_PROMPT] == {
-        "Colon specimen. Necrosis is absent. R1: Mostly tumour with 10 to 75 % of it. R5: Benign glands and fat."
+        "Colon specimen. Necrosis is absent. R1: mostly tumour with 10 to 75 % of it. R3: mostly fat. "
+        "R5: benign glands and fat."
     }
     assert "Describe R1." in said
     assert "Describe R2." not in said, "it is covered: to be refused, not to be described"
@@ -211,7 +219,7 @@ def test_a_turned_slide_is_told_by_its_new_labels_and_quarters(code: int) -> Non
     said = told(Teacher(truth(), turned.hierarchy, Counter(), code))
     label = region_label(order.tolist().index(0))
     assert said[f"Describe {label}."] == {"Mostly tumour."}
-    assert f"{label}: Mostly tumour" in next(iter(said[REPORT_PROMPT]))
+    assert f"{label}: mostly tumour" in next(iter(said[REPORT_PROMPT]))
     assert said["Where is the tumour?"] == {turn_quarter("upper right", code)}
 
 

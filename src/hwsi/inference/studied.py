@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from hwsi.slide import Slide
 
 MAX_NEW_TOKENS = 96
-REPORT_TOKENS = 320
+REPORT_TOKENS = 400
 SENTENCE_EVIDENCE = 3
 
 WITHHELD = "No answer: not sure enough for the risk that was accepted."

@@ -40,7 +40,6 @@ _EVERYDAY = 0.6  # of the visits
 _CAPTIONS = 0.3  # of the visits that may be told
 _OF_TWO = "grade_of_two"
 _SENTENCES = re.compile(r"(?<=\.)\s+")
-_CITED = re.compile(r"(R\d+):")
 _REGION_SENTENCE = re.compile(r" ?\{R:(\d+),(\d+)\}: [^.]*\.")
 
 
@@ -83,9 +82,8 @@ class Teacher:
         self.questions = [q for q in all_questions(truth) if self._can_be_asked(q, known)]
         rarity = np.array([_rarity(counts, truth["organ"], q) for q in self.questions])
         self._chance = rarity / rarity.sum()
-        self.report = _REGION_SENTENCE.sub(
-            lambda m: m[0] if (int(m[1]), int(m[2])) in self._seen else "", truth["report"]
-        )
+        report = _REGION_SENTENCE.sub("", truth["report"])
+        self._own = [s for s in _SENTENCES.split(self._fill(report)) if s]
 
     def _can_be_asked(self, question: dict[str, Any], known: dict[tuple[int, int], str]) -> bool:
         if "{R:" not in question["question"]:
@@ -101,10 +99,8 @@ class Teacher:
 
     def sentences(self) -> list[str]:
         """All that is told of the slide, sentence by sentence: caption, report, regions under their labels."""
-        report = self._fill(self.report)
         regions = [f"{label}: {sentence}" for label, sentence in self.regions().items()]
-        own = [s for s in _SENTENCES.split(report) if s and not _CITED.match(s)]
-        return [self._fill(self.truth["caption"]), *own, *regions]
+        return [self._fill(self.truth["caption"]), *self._own, *regions]
 
     def regions(self) -> dict[str, str]:
         """Label -> sentence of each region that can be told of."""
@@ -130,20 +126,16 @@ class Teacher:
         if reported and rng.random() < _CAPTIONS:
             found.append(turns(CAPTION_PROMPT, self._fill(self.truth["caption"])))
         if rng.random() < reported:
-            found.append(turns(REPORT_PROMPT, self._reported(shown)))
+            found.append(turns(REPORT_PROMPT, self.reported(shown)))
         return found
 
-    def _reported(self, shown: Container[str] | None) -> str:
-        told: dict[str, str] = {}
-        own = []
-        for sentence in _SENTENCES.split(self._fill(self.report)):
-            at = _CITED.match(sentence)
-            if at is None:
-                own.append(sentence)
-            elif shown is None or at[1] in shown:
-                told[at[1]] = sentence
-        # by number: on a slide that was turned the truth's own order is none, and nobody could tell which are left
-        return " ".join([*own, *(told[label] for label in sorted(told, key=lambda name: int(name[1:])))])
+    def reported(self, shown: Container[str] | None = None) -> str:
+        """The report: of the slide, then of every region that can be seen; ``shown`` as of :meth:`draw`."""
+        told = {label: s for label, s in self.regions().items() if shown is None or label in shown}
+        # all of them, where the truth's own report stops at a number of words: nobody could tell which are left out.
+        # And by number, since on a slide that was turned the truth's order is none
+        labels = sorted(told, key=lambda name: int(name[1:]))
+        return " ".join([*self._own, *(f"{label}: {told[label][0].lower()}{told[label][1:]}" for label in labels)])
 
     def _question(self, q: dict[str, Any], rng: np.random.Generator) -> Dialogue:
         text = str(q["question"])
