@@ -19,9 +19,8 @@ from hwsi.model.processor import HwsiProcessor
 
 _TOKEN, _LABEL = 2.0, 4.0
 """Lengths of visual tokens, near that of a word, and of the words that are labels, when training begins. Labels are
-learned by what stands behind them, so each has to be told from the others long before it means anything; measured:
-with labels of a word's length beside tokens that are left as they come, no label was read after 900 steps of lessons
-in nothing else, and with these lengths after 400."""
+learned by what stands behind them, so each has to be told from the others long before it means anything; see
+docs/decisions/0011-labels-are-bound-by-mosaics.md."""
 _LABELS = re.compile(r"[RP]\d+")
 
 
