@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +33,12 @@ def random_nano():
 
     texts = ["What is the histologic grade?\nOptions: grade 1; grade 2", REPORT_PROMPT, CAPTION_PROMPT, "R1 shows R2."]
     model, processor = build_nano(train_nano_tokenizer(texts, vocab_size=400))
-    special = [i for i, t in processor.tokenizer.added_tokens_decoder.items() if t.special]
-    with torch.no_grad():  # an untrained model may say nothing but special tokens, which are no words
-        model.get_input_embeddings().weight[special] *= 0.1
+    added = processor.tokenizer.added_tokens_decoder
+    loud = [i for i, t in added.items() if t.special] + [
+        i for word, i in processor.tokenizer.get_vocab().items() if re.fullmatch(r"[RP]\d+", word)
+    ]
+    with torch.no_grad():  # an untrained model may say nothing but special tokens and labels, on which no answer rests
+        model.get_input_embeddings().weight[loud] *= 0.1
     return model, processor, "0" * 64
 
 
