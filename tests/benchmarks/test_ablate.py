@@ -49,7 +49,14 @@ def test_all_four_is_the_whole_layout_and_patches_without_regions_have_whole_nam
 def test_the_variants_are_those_asked_for():
     losses = {(v.contrast, v.consistency, v.pairing) for v in VARIANTS.values() if v.scales == SCALES}
     assert losses == {(True, True, "maxsim"), (False, True, "maxsim"), (True, False, "maxsim"), (True, True, "pooled")}
-    assert len({(v.scales, v.contrast, v.consistency, v.pairing) for v in VARIANTS.values()}) == len(VARIANTS)
+    assert len({(v.scales, v.contrast, v.consistency, v.pairing, v.mixing) for v in VARIANTS.values()}) == len(VARIANTS)
+    assert {v.mixing for v in VARIANTS.values()} == {"none", "hier", "full"}
+
+
+@pytest.mark.parametrize("variant", [v for v in VARIANTS.values() if v.scales == SCALES], ids=lambda v: v.name)
+def test_a_model_mixes_as_its_variant_says(variant):
+    config, _ = build_processor(train_nano_tokenizer(["Is there a mitosis? yes no"]), variant.mixing)
+    assert config.visual_mixing == variant.mixing
 
 
 def test_the_grade_is_decided_by_several_scales():

@@ -109,7 +109,7 @@ def _one(
 ) -> dict[str, Any]:
     """Train one variant, and ask."""
     started = time.monotonic()
-    config, processor = build_processor(train_nano_tokenizer(course.texts))
+    config, processor = build_processor(train_nano_tokenizer(course.texts), variant.mixing)
     model = AblationModel(variant, config, course.texts, seed).to(device)
     take(model.language, words)
     model.region.fit(torch.zeros(2, model.region.mean.shape[0]))  # regions read no cells here

@@ -76,7 +76,7 @@ def only_scales(layout: Layout, scales: Sequence[str]) -> Layout:
     return Layout(layout.nodes, tuple(pieces), layout.patches)
 
 
-def build_processor(tokenizer: PreTrainedTokenizerFast) -> tuple[HwsiConfig, ScaledProcessor]:
+def build_processor(tokenizer: PreTrainedTokenizerFast, mixing: str = "hier") -> tuple[HwsiConfig, ScaledProcessor]:
     """The configuration of the language model and visual part, and its processor."""
     config = nano_config(tokenizer)
     small: dict[str, Any] = config.text_config.to_dict() | {
@@ -85,7 +85,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> tuple[HwsiConfig, Sca
     }  # fmt: skip
     visual = config.visual_config.to_dict() | {"width": _HIDDEN}
     config = HwsiConfig(
-        text_config=Qwen2Config(**small), visual_config=visual, fusion="interleave", visual_mixing="hier",
+        text_config=Qwen2Config(**small), visual_config=visual, fusion="interleave", visual_mixing=mixing,
         kept_patches=KEPT, placeholder_ids=placeholder_ids(tokenizer),
     )  # fmt: skip
     return config, ScaledProcessor.for_model(config, tokenizer)  # type: ignore[return-value]
