@@ -18,6 +18,7 @@ import numpy as np
 
 from hwsi.errors import HwsiError, Reason
 from hwsi.features.atomic import atomic_path
+from hwsi.features.heaps import check_heaps
 from hwsi.features.schema import SCHEMA_VERSION, Array, Attributes, Table, assemble, root_attributes, tables
 from hwsi.features.slide_features import CellsInMemory, CellSource, SlideFeatures
 
@@ -181,6 +182,7 @@ def _checked(path: Path, *, keep: bool) -> tuple[Attributes, dict[str, Array]]:
             Reason.FEATURES_MISSING, f"cannot read {path}: {error.strerror}", "check its permissions and its drive"
         ) from error
     try:
+        check_heaps(path)
         with h5py.File(path, "r", locking=False) as file:
             root = {name: _plain(value) for name, value in file.attrs.items()}
             told = root.pop(_SHA, None)

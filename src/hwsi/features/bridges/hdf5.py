@@ -19,6 +19,7 @@ from hwsi.errors import HwsiError, Reason
 from hwsi.features.atomic import atomic_path
 from hwsi.features.bridges.bag import MOST_BYTES, damaged
 from hwsi.features.file import Disk, check_bounds
+from hwsi.features.heaps import check_heaps
 
 FEATURE_NAMES = ("features", "feats", "feature", "embeddings")
 # what h5py raises on a damaged file, by where the damage is
@@ -40,6 +41,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file to read. Errors: features_missing, features_corrupt, for all that is done with it."""
     present(path)
     try:
+        check_heaps(path)
         with h5py.File(path, "r", locking=False) as file:
             yield file
     except HwsiError:
