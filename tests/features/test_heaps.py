@@ -33,6 +33,18 @@ def test_what_is_whole_passes(told, tmp_path):
     check_heaps(path)
 
 
+def test_a_heap_is_found_across_the_border_of_two_blocks(told, tmp_path, monkeypatch):
+    data = bytearray(told)
+    heap = data.find(b"GCOL")
+    data[heap + 24 + 5] ^= 1
+    path = tmp_path / "told.h5"
+    path.write_bytes(data)
+    for block in range(heap + 1, heap + 8):
+        monkeypatch.setattr("hwsi.features.heaps._BLOCK", block)
+        with pytest.raises(ValueError, match=f"heap at {heap}"):
+            check_heaps(path)
+
+
 @pytest.mark.parametrize("field", [8, 24])  # size of the heap, size of its first object
 @pytest.mark.parametrize("bit", [20, 47, 62])
 def test_sizes_larger_than_the_heap_are_told(told, tmp_path, field, bit):

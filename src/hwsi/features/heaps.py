@@ -5,39 +5,52 @@ and it goes round for ever, or reads what is not its own and ends the process. S
 version 3.0, section III.E "Global heap".
 """
 
-import mmap
 import struct
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 _SIGNATURE = b"GCOL\x01\0\0\0"  # with version 1 and the reserved bytes: rows of features do not spell it by chance
 _HEAD, _OBJECT = 16, 16
+_BLOCK = 1 << 22
 
 
 def check_heaps(path: Path) -> None:
     """ValueError for a file in which objects of a heap are larger than what is left of it; OSError as of reading."""
+    # read, not mapped: a mapped file that is cut short meanwhile ends the process
     with path.open("rb") as raw:
-        if not path.stat().st_size:
-            return
-        with mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            at = data.find(_SIGNATURE)
-            while at >= 0:
-                at = data.find(_SIGNATURE, _check(data, at))
+        starts = list(_starts(raw))
+        left = raw.seek(0, 2)
+        for start in starts:
+            raw.seek(start)
+            _check(raw, start, left - start)
 
 
-def _check(data: mmap.mmap, start: int) -> int:
-    """The end of the heap that begins at ``start``."""
-    if start + _HEAD > len(data):
+def _starts(raw: BinaryIO) -> Iterator[int]:
+    """Where heaps begin."""
+    seen, data = 0, b""
+    while block := raw.read(_BLOCK):
+        data = data[1 - len(_SIGNATURE) :] + block
+        seen += len(block)
+        at = data.find(_SIGNATURE)
+        while at >= 0:
+            yield seen - len(data) + at
+            at = data.find(_SIGNATURE, at + 1)
+
+
+def _check(raw: BinaryIO, start: int, left: int) -> None:
+    head = raw.read(_HEAD)
+    if len(head) < _HEAD:
         raise ValueError(f"a heap at {start} has no head")
-    size = int(struct.unpack_from("<Q", data, start + 8)[0])
-    end = start + size
-    if not _HEAD <= size <= len(data) - start:
-        raise ValueError(f"a heap at {start} announces {size} bytes, and {len(data) - start} are left")
-    at = start + _HEAD
-    while at + _OBJECT <= end:
+    size = int(struct.unpack_from("<Q", head, 8)[0])
+    if not _HEAD <= size <= left:
+        raise ValueError(f"a heap at {start} announces {size} bytes, and {left} are left")
+    data = raw.read(size - _HEAD)
+    at = 0
+    while at + _OBJECT <= len(data):
         number, _, length = struct.unpack_from("<HH4xQ", data, at)
         # an object is told without its head, free space (number 0) with it
         taken = _OBJECT + (length + 7) // 8 * 8 if number else length
-        if not _OBJECT <= taken <= end - at:
-            raise ValueError(f"an object in the heap at {start} announces {length} bytes, and {end - at} are left")
+        if not _OBJECT <= taken <= len(data) - at:
+            raise ValueError(f"an object in the heap at {start} announces {length} bytes of {len(data) - at}")
         at += taken
-    return end
