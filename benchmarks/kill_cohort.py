@@ -59,7 +59,7 @@ def make_cohort(folder: Path, slides: int, real: Path | None) -> None:
 
 def command(cohort: Path, job: Path, workers: int, timeout: float) -> list[str]:
     words = ["encode", cohort, "--out", job, "--workers", workers, "--timeout", timeout]
-    return [sys.executable, "-m", "hwsi.cli.app", *map(str, words)]
+    return [sys.executable, "-m", "hwsi", *map(str, words)]
 
 
 def begin(words: list[str]) -> subprocess.Popen[bytes]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,9 @@ def calls(text: str) -> list[list[str]]:
         words = list(lexer)
         cut = next((n for n, word in enumerate(words) if word and set(word) <= set("|&;<>")), len(words))
         words = words[:cut]
-        if "hwsi.cli.app" in words:
-            found.append(words[words.index("hwsi.cli.app") + 1 :])
+        module = [n for n, pair in enumerate(pairwise(words), 2) if pair == ("-m", "hwsi")]
+        if module:  # python, torchrun or accelerate
+            found.append(words[module[0] :])
         elif "hwsi" in words and all("=" in word for word in words[: words.index("hwsi")]):
             found.append(words[words.index("hwsi") + 1 :])
     return found

@@ -35,7 +35,7 @@ def folder(tmp_path_factory) -> Path:
 
 def run(folder: Path, *words: str, extensions: str = "", code: str = "", path: str = "") -> str:
     """What a command prints; it must succeed."""
-    call = ["-c", code] if code else ["-m", "hwsi.cli.app", *words]
+    call = ["-c", code] if code else ["-m", "hwsi", *words]
     env = os.environ | {"HWSI_EXTENSIONS": extensions} | ({"PYTHONPATH": path} if path else {})
     done = subprocess.run([sys.executable, *call], cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -204,7 +204,7 @@ def test_what_cannot_be_imported_is_told_in_one_line(name, text, what, tmp_path)
     if text is not None:
         (tmp_path / name).write_text(text, encoding="utf-8")
     env = os.environ | {"HWSI_EXTENSIONS": str(tmp_path / name)}
-    call = [sys.executable, "-m", "hwsi.cli.app", "bench", "list"]
+    call = [sys.executable, "-m", "hwsi", "bench", "list"]
     done = subprocess.run(call, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert re.fullmatch(rf"hwsi: error \[option_invalid\]: [^\n]*{what}[^\n]*\n", done.stderr), done.stderr

@@ -52,7 +52,7 @@ def test_commands_work(folder: Path) -> None:
     failed = {}
     for command in commands():
         done = subprocess.run(
-            [sys.executable, "-m", "hwsi.cli.app", *shlex.split(command)[1:]], cwd=folder, capture_output=True,
+            [sys.executable, "-m", "hwsi", *shlex.split(command)[1:]], cwd=folder, capture_output=True,
             text=True, check=False,
         )  # fmt: skip
         if done.returncode != 0:
@@ -64,7 +64,7 @@ def test_commands_work(folder: Path) -> None:
 def test_command_with_weights_that_may_be_elsewhere_works_or_says_what_is_missing(command: str, folder: Path) -> None:
     words = shlex.split(command)
     done = subprocess.run(
-        [sys.executable, "-m", "hwsi.cli.app", *words[1:]], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "hwsi", *words[1:]], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode in (0, 2), done.stderr
     if done.returncode and words[1] != "doctor":  # which tells all that is missing on stdout

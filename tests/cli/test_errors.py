@@ -263,14 +263,14 @@ def test_a_reader_that_goes_away_is_no_traceback(args, slide):
     args = [*args, str(slide)] if args[0] == "info" else args
     read, write = os.pipe()
     os.close(read)
-    code = [sys.executable, "-m", "hwsi.cli.app", *args]
+    code = [sys.executable, "-m", "hwsi", *args]
     done = subprocess.run(code, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_a_pipe_gets_no_control_codes(slide):
-    code = [sys.executable, "-m", "hwsi.cli.app", "info", str(slide)]
+    code = [sys.executable, "-m", "hwsi", "info", str(slide)]
     done = subprocess.run(code, capture_output=True, text=True, check=False, env={**os.environ, "TERM": "xterm"})
     assert done.returncode == 0
     assert "\x1b" not in done.stdout + done.stderr

@@ -149,7 +149,3 @@ def _bug(error: BaseException) -> int:
 def _close_stdout() -> None:
     """The reader of our output went away; what is still in the buffer goes nowhere, without a complaint at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

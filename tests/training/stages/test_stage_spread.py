@@ -30,7 +30,7 @@ def on_two(config, out, tmp_path):
         port = free.getsockname()[1]
     call = [
         sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port),
-        "-m", "hwsi.cli.app", "train", "instruct", "--config", str(file), "--out", str(out),
+        "-m", "hwsi", "train", "instruct", "--config", str(file), "--out", str(out),
     ]  # fmt: skip
     done = subprocess.run(
         call, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=240
