@@ -4,7 +4,8 @@ No model is asked: amounts are those of the truth of every patch. What this give
 adds up amounts with their places around the middle of the tissue's box, of its mass, or of its regions. The embedded
 slide encoder counts from the last, and names quarters little better than by guessing.
 
-Run: ``python benchmarks/quarters.py COHORT JOB`` (slides with truth, as ``recipes/nano.sh`` leaves them; features)
+Run: ``python benchmarks/quarters.py COHORT JOB``, behind
+``python -m hwsi.training.nano.regenerate COHORT JOB --slides 800 --seed 1`` (slides whose features are there count)
 """
 
 import argparse

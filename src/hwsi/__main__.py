@@ -4,4 +4,5 @@ import sys
 
 from hwsi.cli.app import main
 
-sys.exit(main())
+if __name__ == "__main__":  # a module that is only imported, by a worker or by who lists modules, runs nothing
+    sys.exit(main())
