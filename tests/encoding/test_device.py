@@ -17,7 +17,9 @@ from hwsi.encoders.pixels import IMAGENET, Preparation
 from hwsi.encoders.vit_plain import PlainViT
 from hwsi.encoders.weights import initialise
 from hwsi.encoding import Timings, encode_slide, encode_to_file, tuning
-from hwsi.encoding.device import agreement, choose_device, in_precision
+from hwsi.encoding.agreement import agreement
+from hwsi.encoding.device import choose_device
+from hwsi.encoding.precision import in_precision
 from hwsi.encoding.stack import Stack
 from hwsi.errors import HwsiError
 from hwsi.features import read_features

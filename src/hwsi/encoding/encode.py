@@ -20,11 +20,11 @@ import torch
 
 import hwsi
 from hwsi.encoders.summaries import summarise_tissue
-from hwsi.encoding.device import in_precision
 from hwsi.encoding.given import Given, Laid, lay_given
 from hwsi.encoding.journal import Journal, JournalCells
 from hwsi.encoding.memory import give_back
 from hwsi.encoding.pixels import plan_regions
+from hwsi.encoding.precision import in_precision
 from hwsi.encoding.progress import Progress, silent
 from hwsi.encoding.regions import NOTHING, cell_rows, encode_region_tokens, encode_regions
 from hwsi.encoding.released import lay_released, with_quadruplet, write_layout

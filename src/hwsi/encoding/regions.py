@@ -25,9 +25,9 @@ from hwsi.encoders.base import PatchEncoder
 from hwsi.encoders.pixels import Preparation
 from hwsi.encoders.summaries import cells_dim, summarise_cells
 from hwsi.encoding.cells import find_cells
-from hwsi.encoding.device import precise
 from hwsi.encoding.journal import Journal
 from hwsi.encoding.pixels import Readable, RegionPixels, RegionPlan, plan_regions, read_region
+from hwsi.encoding.precision import precise
 from hwsi.encoding.progress import Progress
 from hwsi.encoding.stack import Stack
 from hwsi.encoding.timing import Timings

@@ -20,7 +20,7 @@ import torch
 
 from hwsi.encoders.pixels import Preparation
 from hwsi.encoders.throughput import Rate, best_batch
-from hwsi.encoding.device import precise
+from hwsi.encoding.precision import precise
 from hwsi.encoding.stack import Stack
 from hwsi.errors import HwsiError, Reason
 from hwsi.features.atomic import told as told_by_system

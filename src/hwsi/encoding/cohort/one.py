@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from hwsi.encoding.agreement import agreement
 from hwsi.encoding.cohort.job import Job, Outcome, Row, stamp
 from hwsi.encoding.cohort.local import local_copy
 from hwsi.encoding.cohort.store import open_store
-from hwsi.encoding.device import agreement, devices_of, in_precision
+from hwsi.encoding.device import devices_of
 from hwsi.encoding.encode import encode_to_file
 from hwsi.encoding.given import find_given
+from hwsi.encoding.precision import in_precision
 from hwsi.encoding.progress import Progress, Stage, silent
 from hwsi.encoding.stack import is_small
 from hwsi.encoding.timing import Timings
