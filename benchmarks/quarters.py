@@ -2,7 +2,7 @@
 
 No model is asked: amounts are those of the truth of every patch. What this gives is what an encoder could reach that
 adds up amounts with their places around the middle of the tissue's box, of its mass, or of its regions. The embedded
-slide encoder counts from the last, and names quarters little better than by guessing.
+slide encoder adds up around the first (``hwsi/encoders/sides.py``).
 
 Run: ``python benchmarks/quarters.py COHORT JOB``, behind
 ``python -m hwsi.training.nano.regenerate COHORT JOB --slides 800 --seed 1`` (slides whose features are there count)

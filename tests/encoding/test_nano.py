@@ -71,6 +71,23 @@ def test_regions_are_made_of_patches_with_their_cells_and_the_slide_of_regions_w
     assert np.allclose(whole[0].numpy(), f.slide["slide-nano"], atol=1e-4)
 
 
+def test_the_sums_that_a_region_carries_are_taken_out_of_its_vector_by_the_slide_encoder(slide):
+    """Of the trained encoders: all else that the vector says is quiet in the directions of the sums."""
+    ids = ("cell-nano", "patch-nano", "region-nano", "slide-nano")
+    stack = Stack(*(registry.get(name).build() for name in ids))
+    told: list[torch.Tensor] = []
+    stack.region.sides.register_forward_hook(lambda module, given, made: told.append(made))
+    regions = torch.from_numpy(encode_slide(slide, stack=stack).region["region-nano"])
+    with torch.no_grad():
+        found = stack.slide.carried(regions)
+    sums = torch.cat(told)[-len(found) :]  # the first reading measures the size of a batch
+    assert len(found) == 2
+    assert (found - sums).abs().max() < 0.05
+    # the box of the tissue: left and right are the border between the two
+    assert (sums[0, -2] - 1).abs() < 1e-6
+    assert (sums[1, -4] + 1).abs() < 1e-6
+
+
 @pytest.mark.slow
 def test_killed_runs_of_the_embedded_encoders_end_in_the_same_bytes(slide, tmp_path):
     # in processes of the same kind, since the number of threads decides the last digits

@@ -8,12 +8,17 @@ from functools import partial
 
 from hwsi.encoders.registry import EncoderSpec, register
 
+REGION_SIDE = 8
+"""Patches along the side of a region of the preset."""
+REGION_MM = 1.024
+"""Side of a region of the preset, on the slide: 2048 px of 0.5 um."""
+
 _nano = partial(
     EncoderSpec,
     licence="Apache-2.0",
     commercial=True,
     gated=False,
-    revision="2",
+    revision="3",
     source="hwsi, trained from scratch on phantom slides",
 )
 

@@ -1,6 +1,7 @@
 """Region encoder of the embedded preset: patches of a region with their cells and places to 192 numbers.
 
 - Absolute row and column are embedded, so the order in which patches are handed in doesn't matter.
+- The vector carries sums that a slide encoder can add up (``sides.py``), in directions of their own.
 - Patches that are absent (background, padding) change nothing: they are no keys, and the pooling leaves them out.
 """
 
@@ -10,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hwsi.encoders.nano import CELL, PATCH, REGION
+from hwsi.encoders.nano import CELL, PATCH, REGION, REGION_SIDE
+from hwsi.encoders.sides import TAIL, Sides, directions
 from hwsi.encoders.summaries import cells_dim
 from hwsi.encoders.vit import Block, Pool, init_weights
 from hwsi.encoders.weights import initialise
@@ -42,7 +44,10 @@ class RegionNano(nn.Module):
         self.blocks = nn.ModuleList(Block(dim=192, heads=3, hidden=384) for _ in range(2))
         self.norm = nn.LayerNorm(192)
         self.pool = Pool(dim=192, out_dim=192)
+        self.sides = Sides(dim=192, side=REGION_SIDE)
+        self.carry = nn.Linear(TAIL, 192, bias=False)
         self.apply(init_weights)
+        self.carry.weight.data.copy_(directions(192))
         nn.init.trunc_normal_(self.cls, std=0.02)
 
     def fit(self, rows: Tensor) -> None:
@@ -65,7 +70,8 @@ class RegionNano(nn.Module):
         for block in self.blocks:
             x = block(x, keys)
         x = self.norm(x)
-        return self.pool(x[:, 0], x[:, 1:], mask)  # type: ignore[no-any-return]
+        pooled: Tensor = self.pool(x[:, 0], x[:, 1:], mask)
+        return pooled + self.carry(self.sides(x[:, 1:], mask, row_col))  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def encode(self, patches: Tensor, mask: Tensor, row_col: Tensor) -> Tensor:

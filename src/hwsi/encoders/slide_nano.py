@@ -5,6 +5,7 @@
 - Places enter as Fourier features around the slide's centre of tissue: moving the tissue on the glass changes
   nothing, nor does the order of the regions.
 - The number of pieces of tissue is added up over the regions and embedded.
+- On which side something lies is added up from sums that the region vectors carry (``sides.py``).
 - :class:`SparseSlide` is the same at any width; ``vit_wsi.py`` makes of it what reads HIPT's regions.
 
 Notation: B slides, R regions, G = 4 global tokens, D width (192), H heads (3), K = 9 (itself and neighbours).
@@ -21,7 +22,8 @@ from scipy.spatial import cKDTree
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hwsi.encoders.nano import REGION, SLIDE
+from hwsi.encoders.nano import REGION, REGION_MM, SLIDE
+from hwsi.encoders.sides import TAIL, WHOLE, add_up, directions
 from hwsi.encoders.summaries import TISSUE_DIM
 from hwsi.encoders.vit import Attention, Mlp, Pool, init_weights
 from hwsi.encoders.weights import initialise
@@ -129,13 +131,17 @@ class SparseSlide(nn.Module):
         region_dim: width of a region's vector.
         dim, heads, hidden, depth: D, H, width inside the feed-forward layers and number of the blocks.
         with_tissue: two columns on the tissue of each region stand behind its vector (``summarise_tissue``).
+        sides_mm: side of a region where its vector carries sums (``sides.py``), else 0.
     """
 
     wave: Tensor
 
-    def __init__(self, *, region_dim: int, dim: int, heads: int, hidden: int, depth: int, with_tissue: bool) -> None:
+    def __init__(
+        self, *, region_dim: int, dim: int, heads: int, hidden: int, depth: int, with_tissue: bool,
+        sides_mm: float = 0.0,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.region_dim = region_dim
+        self.region_dim, self.half_mm = region_dim, sides_mm / 2
         self.register_buffer("wave", 2 * math.pi / torch.tensor(_WAVELENGTHS_MM), persistent=False)
         self.place = nn.Linear(4 * len(_WAVELENGTHS_MM), dim)
         self.norm_in = nn.LayerNorm(region_dim)
@@ -146,10 +152,14 @@ class SparseSlide(nn.Module):
         self.blocks = nn.ModuleList(NeighbourBlock(dim=dim, heads=heads, hidden=hidden) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.pool = Pool(dim=dim, out_dim=dim)
+        self.carried = nn.Linear(region_dim, TAIL, bias=False) if sides_mm else None
+        self.sides = nn.Linear(WHOLE, dim) if sides_mm else None
         self.apply(init_weights)
         nn.init.trunc_normal_(self.globals, std=0.02)
         # as loud as the region vectors: where something lies is learned from few slides
         nn.init.trunc_normal_(self.place.weight, std=0.1)
+        if self.carried is not None:
+            self.carried.weight.data.copy_(directions(region_dim).T)
 
     def forward(self, regions: Tensor, mask: Tensor, centre_mm: Tensor) -> Tensor:
         """(B, R, region_dim [+ 2]), bool (B, R), float (B, R, 2) -> (B, D)."""
@@ -169,6 +179,9 @@ class SparseSlide(nn.Module):
             x = block(x, mask, index, valid)
         x = self.norm(x)
         pooled: Tensor = self.pool(x[:, :_GLOBALS].mean(1), x[:, _GLOBALS:], mask)
+        if self.carried is not None and self.sides is not None:
+            sums = self.carried(vectors)
+            pooled = pooled + self.sides(add_up(sums, mask, centre_mm / self.half_mm))
         if self.pieces is None:
             return pooled
         number = tissue[..., 1].sum(1).round().long().clamp(0, _MOST_PIECES)
@@ -187,7 +200,9 @@ class SlideNano(SparseSlide):
     spec = SLIDE
 
     def __init__(self) -> None:
-        super().__init__(region_dim=REGION.dim, dim=192, heads=3, hidden=384, depth=2, with_tissue=True)
+        super().__init__(
+            region_dim=REGION.dim, dim=192, heads=3, hidden=384, depth=2, with_tissue=True, sides_mm=REGION_MM
+        )
 
 
 def build(weights: Traversable | Path | None) -> SlideNano:

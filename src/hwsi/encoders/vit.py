@@ -77,5 +77,5 @@ def init_weights(module: nn.Module) -> None:
     """Truncated normal (sd 0.02) for linear and embedding weights, zero biases; for ``module.apply``."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.trunc_normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -7,7 +7,7 @@
   leaving tissue out at inference asks for something the model has learned, and so that what it says without a
   slide is the honest prior.
 - Often the slide's own token is hidden too: it sums up all tissue, and a model that reads nothing else could
-  point at none.
+  point at none. For the same reason all that stands above the patches, or above the cells, is hidden now and then.
 - Every answer counts by the root of its length: a report neither drowns the yes and the no, nor is it drowned.
 """
 
@@ -78,17 +78,21 @@ def hidden(prefix: SlidePrefix, rng: np.random.Generator) -> Tensor:
     scales = np.array([n.scale for n in prefix.layout.nodes])
     without_summary = node != SLIDE_NODE
     luck = rng.random()
-    for share, upper in ((0.05, ()), (0.25, ("slide",))):
+    if "cell" in scales:  # tops of trees have neither
+        for share, kept in ((0.06, ("patch", "cell")), (0.10, ("cell",))):
+            if luck < share:
+                return torch.from_numpy(np.isin(scales, ("text", *kept)))[node]
+    for share, upper in ((0.14, ()), (0.30, ("slide",))):
         if luck < share:
             return torch.from_numpy(np.isin(scales, ("text", *upper)))[node]
-    if luck < 0.35:
+    if luck < 0.40:
         return without_summary
-    if luck < 0.6:
+    if luck < 0.62:
         out = np.zeros(len(scales), bool)
         for scale in ("region", "patch", "cell"):
             out |= (scales == scale) & (rng.random(len(scales)) < rng.uniform(0, 0.8))
         stay = leave_out(node, parent, torch.from_numpy(np.flatnonzero(out)))
-        return stay & without_summary if luck < 0.48 else stay
+        return stay & without_summary if luck < 0.51 else stay
     return torch.ones_like(node, dtype=torch.bool)
 
 
