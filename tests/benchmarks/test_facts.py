@@ -13,7 +13,7 @@ from hwsi.phantom.cohort import make_truth
 from hwsi.phantom.draw import draw
 from hwsi.phantom.measure import CONTENTS, PATTERNS
 from hwsi.phantom.spec import DIAGNOSES, Spec
-from hwsi.phantom.truth import fill_labels, measure
+from hwsi.phantom.truth import cited, fill_labels, measure
 
 VALUES = {
     "specimen": ("one tissue fragment", "two tissue fragments", "three tissue fragments"),
@@ -47,7 +47,8 @@ def test_every_paraphrase_of_every_value_is_read(attribute):
     for value in VALUES[attribute]:
         for pool in grammar.FACTS[attribute]:
             text = pool.format(v=value, organ="Breast", lower="breast")
-            assert {f for f in parse(text) if f[1] not in ("organ",)} == {("", attribute, value)}, text
+            values = value.split(" and ") if attribute == "artefacts" else [value]
+            assert {f for f in parse(text) if f[1] not in ("organ",)} == {("", attribute, v) for v in values}, text
 
 
 def test_the_organ_and_clean_tissue_are_read():
@@ -70,9 +71,11 @@ def test_the_organ_and_clean_tissue_are_read():
         ("No invasive ductal carcinoma is seen.", set()),
         ("The weather is fine.", set()),
         ("R2: Mostly tumour of solid growth and stroma with marked nuclei, many mitoses and necrosis.",
-         {("R2", "content", "tumour"), ("R2", "also", "stroma"), ("R2", "pattern", "solid"),
+         {("R2", "content", "tumour"), ("R2", "predominant", "tumour"), ("R2", "content", "stroma"),
+          ("R2", "pattern", "solid"),
           ("R2", "pleomorphism_score", "marked"), ("R2", "mitosis_score", "many"), ("R2", "necrosis", "present")}),
-        ("R2: Stroma and fat without necrosis.", {("R2", "content", "fat and stroma"), ("R2", "necrosis", "absent")}),
+        ("R2: Stroma and fat without necrosis.",
+         {("R2", "content", "fat"), ("R2", "content", "stroma"), ("R2", "necrosis", "absent")}),
     ],
 )  # fmt: skip
 def test_what_a_sentence_states(text, facts):
@@ -127,7 +130,7 @@ def test_another_true_region_is_found_and_a_region_that_is_not_there_is_invented
     text = fill_labels(record["report"], lambda row, col: labels[row, col])
     assert score(text, truth).f1() == 1.0
     more = score(text + " R40: Mostly stroma.", truth)
-    assert more.invented == {"region content": 1}
+    assert more.invented == {"region content": 1, "region predominant": 1}
     assert more.f1() < 1
 
 
@@ -137,6 +140,35 @@ def test_an_unclear_attribute_is_not_judged(records):
     said = score("Necrosis is present.", truth)
     assert not said.invented
     assert "necrosis" not in said.missed
+
+
+def test_tissues_are_judged_one_by_one_and_not_where_they_are_near_a_threshold(records):
+    record = next(r for r in records if "{R:" in r["report"])
+    row, col = record["regions"][0]["grid"]
+
+    def score_of(text, **shares):
+        contents = {**dict.fromkeys(CONTENTS, 0.0), **{k.replace("_", " "): v for k, v in shares.items()}}
+        region = record["regions"][0]
+        attrs = {**region["attrs"], "contents": contents}
+        truth = facts_of({**record, "regions": [{**region, "attrs": attrs}]}, lambda r, c: "R1")
+        found = score(text, truth)
+        assert (row, col) in cited(record["report"])
+        return found.recalled["region content"], found.missed["region content"], found.invented["region content"]
+
+    assert score_of("R1: Stroma and fat.", stroma=0.6, fat=0.4) == (2, 0, 0)
+    assert score_of("R1: Stroma and muscle.", stroma=0.6, fat=0.4) == (1, 1, 1)
+    assert score_of("R1: Mostly stroma.", stroma=0.83, fat=0.17) == (1, 0, 0), "fat is too near to what is told of"
+    assert score_of("R1: Mostly stroma and fat.", stroma=0.83, fat=0.17) == (1, 0, 0)
+
+    def predominant(text, **shares):
+        attrs = {**record["regions"][0]["attrs"], "contents": {**dict.fromkeys(CONTENTS, 0.0), **shares}}
+        region = {**record["regions"][0], "attrs": attrs}
+        found = score(text, facts_of({**record, "regions": [region]}, lambda r, c: "R1"))
+        return found.missed["region predominant"], found.invented["region predominant"]
+
+    assert predominant("R1: Stroma and fat.", stroma=0.8, fat=0.2) == (1, 0)
+    assert predominant("R1: Mostly stroma and fat.", stroma=0.55, fat=0.45) == (0, 1)
+    assert predominant("R1: Mostly stroma and fat.", stroma=0.68, fat=0.32) == (0, 0), "neither right nor wrong"
 
 
 def test_scores_add_up(records):

@@ -6,6 +6,7 @@
 - *found*: stated and true. *missed*: in the true report and not stated. *invented*: stated and false. What is true of
   the slide but is not in the true report (another region) is found, not invented; what lies too near a threshold to
   have a value is not judged.
+- Each artefact and each tissue of a region is a fact of its own, and that a tissue is most of a region is another.
 - Precision is found / (found + invented), recall is the share of the true report's facts that were found.
 """
 
@@ -16,7 +17,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from hwsi.phantom.measure import ARTEFACTS, CONTENTS, PATTERNS
-from hwsi.phantom.report import region_clauses, slide_facts
+from hwsi.phantom.report import ALSO, MIXED, TUMOROUS, region_clauses, slide_facts
 from hwsi.phantom.spec import DIAGNOSES, ORGAN_OF, Spec
 from hwsi.phantom.truth import cited
 
@@ -68,6 +69,8 @@ _OF_REGION: dict[str, tuple[str, tuple[str, ...]]] = {
     "mitosis_score": (r"\bmitoses\b", ("many",)),
     "til": (r"\binflammatory cells\b", _AMOUNTS),
 }
+_OF_TUMOUR = ("pattern", "pleomorphism_score", "mitosis_score")
+_MARGIN = 0.05  # of a region's tissue: not a patch of the sixteen that it has
 _REGION_PRESENCE = ("germinal", "necrosis", "keratin", "mucin")
 
 
@@ -113,8 +116,7 @@ def _of_slide(body: str) -> set[Fact]:
         found.add(("", "organ", organ))
     if re.search(r"\bartefacts?\b|\bcovered by\b", rest):
         kinds = [a for a in ARTEFACTS if re.search(rf"\b{a}\b", rest)]
-        found.add(("", "artefacts", " and ".join(kinds) or "none"))
-        return found
+        return found | {("", "artefacts", kind) for kind in kinds or ("none",)}
     for clause in _CLAUSES.split(rest):
         found |= {("", *fact) for fact in _present(clause, _PRESENCE)}
         for name, (cue, values) in _VALUED.items():
@@ -129,13 +131,9 @@ def _of_region(place: Place, body: str) -> set[Fact]:
     parts = [
         p for c in _CLAUSES.split(body) for p in re.split(r" and | with (?!no\b)|(?<=\w) (?=without |with no )", c)
     ]
-    named = [c for p in parts if not _NEGATION.search(p) for c in CONTENTS if re.search(rf"\b{c}\b", p)]
-    mostly = [c for c in named if f"mostly {c}" in body]
-    if mostly:
-        found.add((place, "content", mostly[0]))
-        found |= {(place, "also", c) for c in named if c != mostly[0]}
-    elif named:
-        found.add((place, "content", " and ".join(sorted(set(named)))))
+    named = {c for p in parts if not _NEGATION.search(p) for c in CONTENTS if re.search(rf"\b{c}\b", p)}
+    found |= {(place, "content", c) for c in named}
+    found |= {(place, "predominant", c) for c in named if f"mostly {c}" in body}
     for part in parts:
         found |= {(place, *fact) for fact in _present(part, _REGION_PRESENCE)}
         for name, (cue, values) in _OF_REGION.items():
@@ -151,12 +149,12 @@ class TrueFacts:
 
     Attributes:
         required: facts of the true report. true: every fact that would be true of the slide or one of its regions.
-        unclear: (place, attribute) that have no clear value: a statement about them is not judged.
+        unclear: facts, and (place, attribute), that have no clear value: a statement of them is not judged.
     """
 
     required: frozenset[Fact]
     true: frozenset[Fact]
-    unclear: frozenset[Key]
+    unclear: frozenset[Key | Fact]
 
     def only(self, *attributes: str) -> "TrueFacts":
         """The same with only these attributes of the slide required, as a caption states them."""
@@ -184,32 +182,57 @@ def facts_of(record: dict[str, Any], label_of: LabelOf | None = None) -> TrueFac
     asked = {f.name: record["spec"][f.name] for f in fields(Spec)}
     spec = Spec(**{**asked, "artefacts": tuple(asked["artefacts"])})
     slide = record["slide"]
-    stated: set[Fact] = {("", "organ", spec.organ), ("", "artefacts", " and ".join(slide["artefacts"]) or "none")}
-    stated |= {("", name, value) for name, value in slide_facts(spec, slide)}
+    stated: set[Fact] = {("", "organ", spec.organ)}
+    stated |= {("", "artefacts", kind) for kind in slide["artefacts"] or ("none",)}
+    stated |= {("", name, value) for name, value in slide_facts(spec, slide) if name != "artefacts"}
     true, required = set(stated), set(stated)
-    unclear: set[Key] = {("", fact) for name, fact in _UNCLEAR_OF.items() if slide.get(name) is None}
+    unclear: set[Key | Fact] = {("", fact) for name, fact in _UNCLEAR_OF.items() if slide.get(name) is None}
+    parts = sorted(slide["contents"].values(), reverse=True)
+    if parts[0] - parts[1] < _MARGIN:
+        unclear.add(("", "content"))
     shown = set(cited(record["report"]))
     for region in record["regions"]:
         row, col = region["grid"]
         place = place_of(row, col)
         if place is None or not region["sentence"]:
             continue
-        clauses = region_clauses(region["attrs"], spec.organ)
-        ours = _of_region(place, _join([words for _, words in clauses]))
-        true |= ours
+        attrs = region["attrs"]
+        ours = _of_region(place, _told(attrs, spec.organ))
+        true |= ours | _tissues(place, attrs)
+        # its growth and nuclei are true where there is too little tumour to tell of them, too
+        true |= {f for f in _of_region(place, _told(attrs, spec.organ, tumorous=0)) if f[1] in _OF_TUMOUR}
+        unclear |= _near(place, attrs)
         if (row, col) in shown:
-            required |= ours
+            little = attrs["contents"]["tumour"] < TUMOROUS + _MARGIN
+            required |= {f for f in ours if not (little and f[1] in _OF_TUMOUR)}
         for name in (*_REGION_PRESENCE, *_OF_REGION):
-            value = region["attrs"][name]
+            value = attrs[name]
             if value is None:
                 unclear.add((place, name))
             elif value is False:
                 true.add((place, name, "absent"))
+    required -= {f for f in required if f in unclear or f[:2] in unclear}
     return TrueFacts(frozenset(required), frozenset(true), frozenset(unclear))
 
 
-def _join(clauses: list[str]) -> str:
-    return " ".join(clauses).lower()
+def _told(attrs: dict[str, Any], organ: str, tumorous: float = TUMOROUS) -> str:
+    return " ".join(words for _, words in region_clauses(attrs, organ, tumorous)).lower()
+
+
+def _tissues(place: Place, attrs: dict[str, Any]) -> set[Fact]:
+    """Tissues that clearly take a part of a region, whether its sentence has room for them or not."""
+    return {(place, "content", name) for name, share in attrs["contents"].items() if share >= ALSO + _MARGIN}
+
+
+def _near(place: Place, attrs: dict[str, Any]) -> set[Key | Fact]:
+    """What a region's sentence says or not by less than the margin."""
+    first, second = sorted(attrs["contents"].values(), reverse=True)[:2]
+    near: set[Key | Fact] = {
+        (place, "content", name)
+        for name, share in attrs["contents"].items()
+        if abs(share - ALSO) < _MARGIN and share < first
+    }
+    return near | ({(place, "predominant")} if abs(second - MIXED) < _MARGIN else set())
 
 
 CAPTION = ("organ", "diagnosis", "grade")
@@ -281,7 +304,7 @@ def score(text: str, truth: TrueFacts) -> Score:
 
 def score_facts(stated: Iterable[Fact], truth: TrueFacts) -> Score:
     """The same of facts."""
-    said = {f for f in stated if f[:2] not in truth.unclear}
+    said = {f for f in stated if f not in truth.unclear and f[:2] not in truth.unclear}
     found = said & truth.true
 
     def count(facts: Iterable[Fact]) -> Counter[str]:

@@ -137,15 +137,15 @@ def usual_reports(organs: Sequence[str], truths: Sequence[TrueFacts]) -> dict[st
     found = {}
     for organ in sorted(set(organs)):
         mine = [truth.required for o, truth in zip(organs, truths, strict=True) if o == organ]
+        stated = Counter(fact for facts in mine for fact in facts)
         values: dict[Key, Counter[str]] = defaultdict(Counter)
-        for facts in mine:
-            for place, name, value in facts:
-                values[place, name][value] += 1
+        for (place, name, value), n in stated.items():
+            values[place, name][value] = n
         found[organ] = frozenset(
             (*key, _most_frequent(counts))
             for key, counts in values.items()
             if 2 * sum(key in {f[:2] for f in facts} for facts in mine) >= len(mine)
-        )
+        ) | {fact for fact, n in stated.items() if 2 * n >= len(mine)}
     return found
 
 

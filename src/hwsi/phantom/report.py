@@ -20,6 +20,9 @@ from hwsi.phantom.truth import PLEOMORPHISM, TIL_PER_MM2, Measured, Region
 
 MIN_WORDS, MAX_WORDS = 60, 120
 _MAX_REGIONS = 6
+MIXED, ALSO, TUMOROUS = 0.3, 0.15, 0.1
+"""Shares of a region's tissue: of the second tissue from which on none is "mostly" there, and from which on it is told
+of; of tumour from which on its growth and nuclei are."""
 _NUMBERS = ("no", "one", "two", "three")
 _DEGREES = ("mild", "moderate", "marked")
 _RATES = ("low", "intermediate", "high")
@@ -165,21 +168,24 @@ def slide_facts(spec: Spec, slide: dict[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def region_clauses(attrs: dict[str, Any], organ: str) -> list[tuple[str, str]]:
-    """(attribute, words) of the clauses that describe one region; the first is always its content."""
+def region_clauses(attrs: dict[str, Any], organ: str, tumorous: float = TUMOROUS) -> list[tuple[str, str]]:
+    """(attribute, words) of the clauses that describe one region; the first is always its content.
+
+    ``tumorous``: the share of tumour from which on its growth and nuclei are told.
+    """
     parts = attrs["contents"]
     order = sorted(parts, key=lambda name: -parts[name])
     main, second = order[0], order[1]
-    mixed = parts[second] > 0.3
-    also = f"and {second}" if parts[second] > 0.15 else ""
+    mixed = parts[second] > MIXED
+    also = f"and {second}" if parts[second] > ALSO else ""
     clauses = [("content", main if mixed else f"mostly {main}")]
     if also and main != "tumour":
         clauses.append(("content", also))
-    if parts["tumour"] > 0.1 and attrs["pattern"]:
+    if parts["tumour"] > tumorous and attrs["pattern"]:
         clauses.append(("pattern", f"of {attrs['pattern']} growth"))
     if also and main == "tumour":  # "tumour of solid growth and stroma"
         clauses.append(("content", also))
-    if parts["tumour"] > 0.1:
+    if parts["tumour"] > tumorous:
         score = attrs["pleomorphism_score"]
         if score:
             clauses.append(("pleomorphism_score", f"with {_DEGREES[score - 1]} nuclei"))
