@@ -1,11 +1,13 @@
 """Only labels that the slide has can be written, whatever the tokens are."""
 
+import re
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwsi.hierarchy.labels import LABEL
-from hwsi.inference.guard import LabelGuard
+from hwsi.inference.guard import LabelGuard, ReportGuard
 
 LETTERS = [*"R.P0123456789 ab", "R1", "R12", ".P7", "R3.P7", "<end>"]
 END = len(LETTERS) - 1
@@ -69,3 +71,52 @@ def test_where_no_token_will_do_the_likeliest_stands():
             return "R99 " * len(ids)
 
     assert LabelGuard(OnlyWrong(), KNOWN, []).choose([], torch.tensor([0.1, 0.9])) == 1
+
+
+REPORT = [*"SP .:abc", "R1", "R2", "R3", "R", "1", "2", "3", "<end>"]
+
+
+class Tokens:
+    def decode(self, ids):
+        return "".join(REPORT[i] for i in ids if REPORT[i] != "<end>")
+
+
+def report(seed: int, due: list[str], steps: int = 120) -> tuple[str, bool]:
+    """A model that would write any sentence about any region, again and again, or end; and whether it ended."""
+    end = len(REPORT) - 1
+    guard, rng, ids = ReportGuard(Tokens(), {"R1", "R2", "R3"}, [end], due), torch.Generator().manual_seed(seed), []
+    for _ in range(steps):
+        token = guard.choose(ids, torch.randn(len(REPORT), generator=rng))
+        if token == end:
+            return Tokens().decode(ids), True
+        ids.append(token)
+    return Tokens().decode(ids), False
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 100_000), due=st.sampled_from([["R1", "R2", "R3"], ["R1", "R3"], ["R2"]]))
+def test_a_report_that_tells_of_a_region_tells_of_each_once_and_in_order(seed, due):
+    text, ended = report(seed, due)
+    told = re.findall(r"(?:^|(?<=\.)\s+)(R\d):", text)
+    assert told == due[: len(told)], text
+    if ended and told:
+        assert told == due, text
+
+
+def test_a_report_of_the_slide_alone_may_end():
+    end = len(REPORT) - 1
+    guard = ReportGuard(Tokens(), {"R1", "R2", "R3"}, [end], ["R1", "R2"])
+
+    def allowed(text, token):
+        return guard.allows([REPORT.index(c) for c in text], REPORT.index(token))
+
+    assert allowed("a b.", "<end>")
+    assert allowed("a b. ", "R1")
+    assert allowed("a b. ", "c")
+    assert not allowed("a b. ", "R2"), "R1 is due"
+    assert not allowed("a. R1: b.", "<end>"), "R2 is missing"
+    assert not allowed("a. R1: b. ", "c")
+    assert not allowed("a. R1: b. ", "R1")
+    assert allowed("a. R1: b. ", "R2")
+    assert allowed("a. R1: b. R2: c.", "<end>")
+    assert not allowed("a. R1: b. R2: c. ", "a")

@@ -4,8 +4,11 @@
   next likeliest is taken. All other words are free.
 - It works on text, not on tokens: a label may be one token or several, with any tokenizer.
 - A valid label is no true one: what a citation is worth is measured (``evidence/verdict.py``).
+- A model that was taught to end a report with a sentence for each region (``R1: mostly stroma.``) is held to that: once
+  it has begun, none is left out, told of twice or out of its order.
 """
 
+import re
 from collections.abc import Collection, Sequence
 
 import torch
@@ -16,6 +19,8 @@ from hwsi.inference.streaming import Decodes
 
 _CANDIDATES = 64
 """So many of the likeliest tokens are tried; if none will do, the likeliest stands and the answer says so."""
+_SENTENCES = re.compile(r"(?<=\.)\s+")
+_TELLS = re.compile(r"(R[1-9]\d*)(?::|$)")
 
 
 class LabelGuard:
@@ -50,3 +55,34 @@ class LabelGuard:
             if m.group() not in (self._begun if open_ended else self._known):
                 return False
         return True
+
+
+class ReportGuard(LabelGuard):
+    """Chooses the tokens of a report whose last sentences tell of one region each.
+
+    Args:
+        regions: their labels, in order. The others are those of :class:`LabelGuard`.
+    """
+
+    def __init__(
+        self, processor: Decodes, known: Collection[str], ends: Collection[int], regions: Sequence[str]
+    ) -> None:
+        super().__init__(processor, known, ends)
+        self._regions = list(regions)
+
+    def allows(self, ids: Sequence[int], token: int) -> bool:
+        """Whether it cites nothing unknown, and goes on with the region that is due."""
+        if not super().allows(ids, token):
+            return False
+        ended = token in self._ends
+        *whole, last = _SENTENCES.split(self._processor.decode([*ids] if ended else [*ids, token]))
+        told = [m[1] for sentence in whole if (m := _TELLS.match(sentence))]
+        if ended:
+            last_told = _TELLS.match(last)
+            told += [last_told[1]] if last_told else []
+            return not told or set(told) >= set(self._regions)
+        due = next((label for label in self._regions if label not in told), None)
+        if not told and not _TELLS.match(last):
+            return True  # of the slide, so far
+        head = f"{due}:" if due else ""
+        return head.startswith(last) or bool(due and last.startswith(head))

@@ -14,15 +14,19 @@ import torch
 from torch import Tensor
 
 from hwsi.errors import HwsiError, Reason
-from hwsi.inference.guard import LabelGuard
+from hwsi.features import SlideFeatures
+from hwsi.inference.guard import LabelGuard, ReportGuard
 from hwsi.inference.resting import Resting, Said
 from hwsi.inference.streaming import Pieces, ReadSlide, speak_together
+from hwsi.inference.tasks import REPORT_PROMPT
 from hwsi.inference.vllm import Prompt, Vllm, embedded, end_tokens
 
 Stream = Callable[[str], None]
 Check = Callable[[], None]
 Apart = Callable[[Stream | None, Check], Said]
 """Waits for words, in any thread: given where their pieces go, and what raises once they are no longer wanted."""
+REPORT_REGIONS = 8
+"""A report that ends with a sentence for each region has so many at most."""
 
 
 class Speaking(Resting):
@@ -30,9 +34,11 @@ class Speaking(Resting):
 
     Attributes:
         speaker: who says the words of open questions, where it is not the model itself; all else stays its own.
+        features: what the model reads.
     """
 
     speaker: Vllm | None = None
+    features: SlideFeatures
     _model: Any
     _processor: Any
 
@@ -51,7 +57,7 @@ class Speaking(Resting):
         Errors: as of ``ask``; of what it gives, those of :mod:`hwsi.inference.vllm_client`.
         """
         assert self.speaker is not None
-        speaker, guard, ids = self.speaker, self._guard, self._processor.question(question)
+        speaker, guard, ids = self.speaker, self._guard(question), self._processor.question(question)
         self._check_room(len(self._slide_embeds) + len(ids) + max_new_tokens)
         embeds = torch.cat([self._slide_embeds, embedded(self._model, ids)])
         prompt = Prompt(embeds, partial(embedded, self._model))
@@ -73,7 +79,8 @@ class Speaking(Resting):
         ids = [self._processor.question(question) for question in questions]
         self._check_room(len(prefix) + max(map(len, ids)) + most)
         pieces = [Pieces(self._processor, stream) for stream in streams]
-        speak_together(self._model, prefix, ids, pieces, max_new_tokens=most, guard=self._guard)
+        guards = [self._guard(question) for question in questions]
+        speak_together(self._model, prefix, ids, pieces, max_new_tokens=most, guards=guards)
         return [Said(asked, p.ids, p.text) for asked, p in zip(ids, pieces, strict=True)]
 
     def _say(self, question: str, max_new_tokens: int, stream: Stream | None) -> Said:
@@ -86,6 +93,15 @@ class Speaking(Resting):
             what = f"slide and question need {tokens} tokens, the model reads {room}"
             raise HwsiError(Reason.QUESTION_TOO_LONG, what, "ask in fewer words")
 
-    @property
-    def _guard(self) -> LabelGuard:
-        return LabelGuard(self._processor, self._tissue.labels, end_tokens(self._model))
+    def _guard(self, question: str) -> LabelGuard:
+        known, ends = self._tissue.labels, end_tokens(self._model)
+        if question == REPORT_PROMPT and getattr(self._processor, "region_reports", False):
+            return ReportGuard(self._processor, known, ends, self._told_of())
+        return LabelGuard(self._processor, known, ends)
+
+    def _told_of(self) -> list[str]:
+        """Labels of the regions that a report tells of: those with the most tissue, by number."""
+        tissue = self.features.hierarchy.regions.tissue
+        regions = [node for node in self._nodes if node.scale == "region"]
+        most = sorted(regions, key=lambda node: (-float(tissue[node.index]), node.index))[:REPORT_REGIONS]
+        return [node.label for node in sorted(most, key=lambda node: node.index)]

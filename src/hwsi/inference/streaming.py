@@ -100,12 +100,13 @@ def speak_together(
     pieces: Sequence[Pieces],
     *,
     max_new_tokens: int,
-    guard: Guard | None = None,
+    guards: Sequence[Guard] | None = None,
 ) -> None:
     """:func:`speak` for several questions about one slide at once; each is answered as alone.
 
     A row sees the slide and its own words at its own positions: the same sums as alone, in float32 up to their order
-    (1e-5 of a logit). Rows that have ended leave the batch. A ``guard`` may take another token than the likeliest.
+    (1e-5 of a logit). Rows that have ended leave the batch. ``guards``, one for each, may take other tokens than the
+    likeliest.
     """
     device, size = model.device, len(prefix)
     end = model.generation_config.eos_token_id
@@ -120,7 +121,7 @@ def speak_together(
     # an explicit mask: with positions alone a gap would be read as the start of another sequence
     mask = torch.cat([torch.ones(rows, size, dtype=torch.int64, device=device), there], 1)
     past = prefix.copy(rows)
-    speaking = list(pieces)
+    speaking, guarding = list(pieces), list(guards or ())
     for step in range(max_new_tokens):
         out = model(
             input_ids=ids,
@@ -132,8 +133,9 @@ def speak_together(
         )
         last = out.logits[:, -1].float()
         tokens = last.argmax(-1)
-        if guard is not None:
-            chosen = [guard.choose(row.ids, logits) for row, logits in zip(speaking, last, strict=True)]
+        if guarding:
+            each = zip(guarding, speaking, last, strict=True)
+            chosen = [guard.choose(row.ids, logits) for guard, row, logits in each]
             tokens = torch.tensor(chosen, device=device)
         for row, token in zip(speaking, tokens.tolist(), strict=True):
             row.put(token)
@@ -144,7 +146,7 @@ def speak_together(
             kept = torch.tensor(stay, device=device)
             past.batch_select_indices(kept)
             tokens, mask, positions = tokens[kept], mask[kept], positions[kept]
-            speaking = [speaking[n] for n in stay]
+            speaking, guarding = [speaking[n] for n in stay], [guarding[n] for n in stay if guarding]
         ids, positions = tokens[:, None], positions[:, -1:] + 1
         mask = torch.cat([mask, torch.ones_like(ids)], 1)
     for row in pieces:

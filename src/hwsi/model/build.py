@@ -132,6 +132,7 @@ def add_scales(
     made.load_state_dict(state)
     made.generation_config = copy.deepcopy(model.generation_config)
     made.eval()
-    new = HwsiProcessor.for_model(config, tokenizer, system=processor.system)
+    told = processor.region_reports
+    new = HwsiProcessor.for_model(config, tokenizer, system=processor.system, region_reports=told)
     new.kept_patches = processor.kept_patches
     return made, new

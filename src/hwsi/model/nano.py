@@ -75,7 +75,7 @@ def build_nano(
         model = HwsiForConditionalGeneration(config)
         _part_labels(model, tokenizer)
     model.eval()
-    return model, HwsiProcessor.for_model(config, tokenizer)
+    return model, HwsiProcessor.for_model(config, tokenizer, region_reports=True)
 
 
 @torch.no_grad()

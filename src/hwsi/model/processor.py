@@ -66,6 +66,8 @@ class HwsiProcessor(ProcessorMixin):
         kept_patches: per region. max_cells: per patch.
         system: words that stand before every slide; empty for none.
         extra: further scale -> width, as there.
+        region_reports: whether reports were taught to end with a sentence for every region, beginning with its label;
+            then none is left out.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class HwsiProcessor(ProcessorMixin):
         max_cells: int = 256,
         system: str = "",
         extra: dict[str, int] | None = None,
+        region_reports: bool = False,
     ) -> None:
         default = HwsiVisualConfig()
         self.encoders = encoders or default.encoders
@@ -86,12 +89,15 @@ class HwsiProcessor(ProcessorMixin):
         self.max_cells = max_cells
         self.system = system
         self.extra = dict(sorted((extra or {}).items()))
+        self.region_reports = region_reports
         super().__init__(tokenizer, chat_template=chat_template or tokenizer.chat_template)
         placeholder_ids(tokenizer, self.extra)
         self._special = special_words(tokenizer, placeholders(self.extra).values())
 
     @classmethod
-    def for_model(cls, config: HwsiConfig, tokenizer: Any, *, system: str = "") -> HwsiProcessor:
+    def for_model(
+        cls, config: HwsiConfig, tokenizer: Any, *, system: str = "", region_reports: bool = False
+    ) -> HwsiProcessor:
         """The processor that fits a model."""
         visual = config.visual_config
         return cls(
@@ -102,6 +108,7 @@ class HwsiProcessor(ProcessorMixin):
             max_cells=visual.max_cells,
             system=system,
             extra=visual.extra,
+            region_reports=region_reports,
         )
 
     @property
