@@ -15,7 +15,7 @@ from hwsi.inference.resample_session import ResampleSession
 from hwsi.inference.vllm import Vllm, connect, end_tokens
 from hwsi.inference.vllm_client import VllmClient, encode
 from hwsi.model import load
-from hwsi.model.language import write_language_model
+from hwsi.model.conversion import write_language_model
 
 QUESTIONS = ["What is the histologic grade?", "Is necrosis present?", "Why?"]
 WORDS = 6

@@ -26,7 +26,7 @@ def full(random_nano):
 
 @pytest.fixture(scope="module")
 def held(full, tmp_path_factory):
-    from hwsi.model.language import write_language_model
+    from hwsi.model.conversion import write_language_model
 
     at = tmp_path_factory.mktemp("vllm")
     full[0].save_pretrained(at / "model")

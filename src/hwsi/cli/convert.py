@@ -18,9 +18,9 @@ def convert(
     ] = False,
 ) -> None:
     """Convert a released model to our layout, or one of ours to the release's; every weight, in float32."""
-    from hwsi.model.language import write_language_model
+    from hwsi.model.conversion import convert as convert_model
+    from hwsi.model.conversion import write_language_model
     from hwsi.model.released import NeverTrained
-    from hwsi.model.released import convert as convert_model
 
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", NeverTrained)

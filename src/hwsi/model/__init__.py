@@ -14,11 +14,10 @@ if TYPE_CHECKING:
     from hwsi.model.build import add_scales as add_scales
     from hwsi.model.build import from_language_model as from_language_model
     from hwsi.model.checkpoint import load as load
-    from hwsi.model.checkpoint import load_strict as load_strict
-    from hwsi.model.checkpoint import register as register
     from hwsi.model.config import HwsiConfig as HwsiConfig
     from hwsi.model.config import HwsiResampleConfig as HwsiResampleConfig
     from hwsi.model.config import HwsiVisualConfig as HwsiVisualConfig
+    from hwsi.model.conversion import convert as convert
     from hwsi.model.modeling import HwsiForConditionalGeneration as HwsiForConditionalGeneration
     from hwsi.model.modeling import HwsiModel as HwsiModel
     from hwsi.model.nano import build_nano as build_nano
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from hwsi.model.processor import SlidePrefix as SlidePrefix
     from hwsi.model.prompt import Layout as Layout
     from hwsi.model.prompt import Node as Node
-    from hwsi.model.released import convert as convert
     from hwsi.model.released import load_released as load_released
     from hwsi.model.released import save_released as save_released
     from hwsi.model.resample_model import HwsiResampleForConditionalGeneration as HwsiResampleForConditionalGeneration
@@ -36,6 +34,8 @@ if TYPE_CHECKING:
     from hwsi.model.scoring import generate as generate
     from hwsi.model.scoring import prefill as prefill
     from hwsi.model.scoring import score as score
+    from hwsi.model.strict import load_strict as load_strict
+    from hwsi.model.strict import register as register
     from hwsi.model.tokenizer import train_nano_tokenizer as train_nano_tokenizer
 
 _PUBLIC = {
@@ -43,8 +43,8 @@ _PUBLIC = {
     "add_scales": "build",
     "from_language_model": "build",
     "load": "checkpoint",
-    "load_strict": "checkpoint",
-    "register": "checkpoint",
+    "load_strict": "strict",
+    "register": "strict",
     "HwsiConfig": "config",
     "HwsiResampleConfig": "config",
     "HwsiVisualConfig": "config",
@@ -58,7 +58,7 @@ _PUBLIC = {
     "Node": "prompt",
     "HwsiResampleForConditionalGeneration": "resample_model",
     "HwsiResampleProcessor": "resample_processor",
-    "convert": "released",
+    "convert": "conversion",
     "load_released": "released",
     "save_released": "released",
     "PrefixCache": "scoring",
@@ -74,5 +74,5 @@ __all__ = sorted(_PUBLIC)
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'hwsi.model' has no attribute {name!r}")
-    import_module("hwsi.model.checkpoint")  # registers the Auto classes
+    import_module("hwsi.model.strict")  # registers the Auto classes
     return getattr(import_module(f"hwsi.model.{_PUBLIC[name]}"), name)

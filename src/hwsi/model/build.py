@@ -20,10 +20,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hwsi import extensions
 from hwsi.errors import HwsiError, Reason
-from hwsi.model.checkpoint import check_loading, quiet
 from hwsi.model.config import HwsiConfig, HwsiVisualConfig, placeholder_ids, placeholders
 from hwsi.model.modeling import HwsiForConditionalGeneration
 from hwsi.model.processor import HwsiProcessor
+from hwsi.model.strict import check_loading, quiet
 
 
 def from_language_model(

@@ -1,8 +1,4 @@
-"""The language model of a model alone, as any tool reads it: a plain Hugging Face folder.
-
-- Its weights are those of the model, adapters that training added merged in; nothing of the visual part is there.
-- With its tokenizer, so that a server such as vLLM can serve it.
-"""
+"""The language model of a model alone, and folders that are written whole or not at all."""
 
 # mypy: disable-error-code="no-untyped-call"
 # (much of transformers is not annotated)
@@ -18,7 +14,6 @@ from transformers import AutoModelForCausalLM
 
 from hwsi.errors import HwsiError, Reason
 from hwsi.features.atomic import told
-from hwsi.model.checkpoint import load, quiet
 
 
 def plain_language_model(model: Any) -> Any:
@@ -29,21 +24,6 @@ def plain_language_model(model: Any) -> Any:
     language_model.set_output_embeddings(model.lm_head)
     language_model.generation_config = model.generation_config
     return language_model
-
-
-def write_language_model(source: str | Path, target: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
-    """Write the language model of a model, with its tokenizer.
-
-    Args:
-        source: as of :func:`hwsi.model.load`. target: a new folder, whole or not there.
-        dtype: of the written weights; float32 loses nothing.
-
-    Errors: as of ``load``; output_unwritable, disk_full.
-    """
-    model, processor = load(source, dtype=dtype)
-    with new_folder(Path(target)) as part, quiet():
-        plain_language_model(model).save_pretrained(part)
-        processor.tokenizer.save_pretrained(part)
 
 
 @contextmanager

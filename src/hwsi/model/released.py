@@ -1,4 +1,4 @@
-"""The authors' release on disk: read strictly, written back, converted.
+"""The authors' release on disk: read strictly, written back.
 
 - A folder in that layout is a Hugging Face language model with its tokenizer, ``projector_config.json``, and the
   projector in one of three pickles. Pickles are read with ``weights_only=True``; one that holds code is refused.
@@ -13,7 +13,7 @@
 import json
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,12 +21,12 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hwsi.errors import HwsiError, Reason
-from hwsi.model.checkpoint import check_loading, load, quiet
 from hwsi.model.config import HwsiResampleConfig
 from hwsi.model.language import new_folder, plain_language_model
 from hwsi.model.resample import ResampleVisual
 from hwsi.model.resample_model import HwsiResampleForConditionalGeneration
 from hwsi.model.resample_processor import HwsiResampleProcessor
+from hwsi.model.strict import check_loading, quiet
 
 HUB = "Bastech/MLLM-HWSI"
 SYSTEM = "You are an expert histopathology assistant."
@@ -163,34 +163,6 @@ def save_released(
         processor.tokenizer.save_pretrained(part)
         (part / CONFIG).write_text(json.dumps(settings, indent=2), "utf-8")
         torch.save({KEYS[0]: state}, part / FILES[0])
-
-
-def convert(
-    source: str | Path, target: str | Path, *, dtype: torch.dtype = torch.float32
-) -> Literal["ours", "released"]:
-    """Our own checkpoint with ``fusion: resample`` to the release's layout, or the release's to ours.
-
-    Args:
-        source: a folder of either kind, or the Hub's name.
-        target: a new folder, of the other kind.
-        dtype: of the written language model; float32 loses nothing, the stored one takes no more room than it did.
-
-    Returns:
-        The layout that was written.
-
-    Errors: weights_missing, weights_mismatch, option_invalid (a model of another fusion), output_unwritable.
-    """
-    model, processor = load(source, dtype=dtype)
-    if not isinstance(model, HwsiResampleForConditionalGeneration):
-        what = f"the model in {source} has fusion '{model.config.fusion}', which the release's layout cannot hold"
-        raise HwsiError(Reason.OPTION_INVALID, what, "convert a model with fusion 'resample'")
-    if not Path(source).is_dir() or is_released(Path(source)):
-        with new_folder(Path(target)) as part, quiet():
-            model.save_pretrained(part)
-            processor.save_pretrained(part)
-        return "ours"
-    save_released(model, processor, target)
-    return "released"
 
 
 def never_trained(visual: ResampleVisual) -> bool:

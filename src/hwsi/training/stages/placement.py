@@ -23,8 +23,9 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from hwsi.errors import HwsiError, Reason
-from hwsi.model.checkpoint import check_loading, load, quiet
+from hwsi.model.checkpoint import load
 from hwsi.model.released import is_released
+from hwsi.model.strict import check_loading, quiet
 from hwsi.training.stages.checkpoint import Given
 from hwsi.training.stages.config import PRESETS, Learn, Placement
 
