@@ -1,9 +1,12 @@
 """Questions about one slide in one batch: each is answered as alone."""
 
+import re
+
 import pytest
 
 from hwsi.errors import HwsiError, Reason
-from hwsi.inference import study
+from hwsi.inference import speaking, studied, study
+from hwsi.inference.tasks import REPORT_PROMPT
 
 QUESTIONS = [
     "What is seen in R1?", "Is there necrosis?", "What is the histologic grade of the tumour on this slide?", "Why?",
@@ -43,6 +46,22 @@ def test_words_that_were_said_are_weighed_as_if_said_now(session):
     said = session.say(QUESTIONS, max_new_tokens=12)[1]
     assert session.ask(QUESTIONS[1], said=said) == session.ask(QUESTIONS[1], max_new_tokens=12)
     assert session.report(said=session.say_report(), evidence=False) == session.report(evidence=False)
+
+
+def test_a_report_tells_of_each_region_once_and_in_order(session, monkeypatch):
+    monkeypatch.setattr(studied, "REPORT_TOKENS", 400)
+    told = re.findall(r"(?<=\. )(R\d+):", session.say_report().text)
+    assert told == [f"R{n + 1}" for n in range(len(session.features.hierarchy.regions))]
+    # whoever asks for it
+    assert session.say([REPORT_PROMPT], max_new_tokens=400)[0] == session.say_report()
+
+
+def test_a_report_of_many_regions_tells_of_those_with_the_most_tissue(session, monkeypatch):
+    monkeypatch.setattr(studied, "REPORT_TOKENS", 400)
+    monkeypatch.setattr(speaking, "REPORT_REGIONS", 2)
+    tissue = session.features.hierarchy.regions.tissue
+    most = sorted(sorted(range(len(tissue)), key=lambda n: (-tissue[n], n))[:2])
+    assert re.findall(r"(?<=\. )(R\d+):", session.say_report().text) == [f"R{n + 1}" for n in most]
 
 
 def test_one_that_is_too_long_is_told_before_anything_is_said(session):
