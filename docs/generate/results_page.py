@@ -10,6 +10,7 @@ KEPT = (
     ("At a glance", "README.md", "Measured", ""),
     ("The embedded model on unseen phantoms", "src/hwsi/weights/nano/README.md", "Held-out figures", "models/nano.md"),
     ("How faithful ways of finding evidence are", "docs/evidence.md", "Three ways", "evidence.md"),
+    ("What each scale and loss is worth", "docs/ablation.md", "Accuracy by what decides the question", "ablation.md"),
     ("Rates of one worker", "docs/scale.md", "What is measured", "scale.md"),
     ("What a cohort would take", "docs/scale.md", "What comes of it", "scale.md"),
 )
