@@ -21,6 +21,7 @@ from hwsi.phantom.truth import QUADRANTS
 from hwsi.phantom.wordings import REFUSAL
 from hwsi.training.nano.attributes import BOTH, SLIDE
 from hwsi.training.nano.dialogues import Teacher
+from hwsi.training.nano.instruct import stops_before
 from hwsi.training.nano.language import answer_loss, hidden
 from hwsi.training.nano.symmetry import turn_features, turn_quarter
 from hwsi.training.nano.token_truth import TokenReader
@@ -212,6 +213,18 @@ def test_everyday_questions_are_answered_too() -> None:
     assert told(Teacher(clean, slide().hierarchy, Counter()))["What covers the tissue?"] == {NO_ARTEFACT[0]}
 
 
+def test_a_drill_asks_for_places_and_artefacts_every_time() -> None:
+    teacher = Teacher(truth(), slide().hierarchy, Counter())
+    artefacts = {"pen and blur.", "yes", "no"}
+    for seed in range(20):
+        said = [a["content"] for _, a in teacher.drill(np.random.default_rng(seed), alone=False)]
+        assert said[:3] == ["upper right"] * 3  # once among the five, then twice
+        assert len(said) == 6
+        assert set(said[3:]) <= artefacts
+        *_, report = teacher.drill(np.random.default_rng(seed), alone=True)
+        assert report[1]["content"] == "Colon specimen. Necrosis is absent.", "of the slide alone"
+
+
 @pytest.mark.parametrize("code", range(8))
 def test_a_turned_slide_is_told_by_its_new_labels_and_quarters(code: int) -> None:
     f = slide()
@@ -341,3 +354,9 @@ def test_a_question_is_learned_as_it_will_be_asked(processor: HwsiProcessor) -> 
             return float(answer_loss(model, batch)[0])
 
     assert loss(asked) == pytest.approx(np.mean([loss([d]) for d in asked]), rel=1e-4)
+
+
+def test_a_sentence_of_an_answer_ends_with_its_full_stop() -> None:
+    none, stop, end = -100, 7, 1
+    labels = torch.tensor([[3, stop, 4, 5, stop, end, 6, end], [3, end, none, none, 4, stop, 5, end]])
+    assert stops_before(labels, stop=stop, end=end).tolist() == [[0, 0, 1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0, 1, 1]]

@@ -13,20 +13,29 @@ from hwsi.training.data.rows import STAYS
 
 
 @pytest.fixture
-def lessons(world: tuple[Path, Path], projected: Path, aligned: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def share_of_drills() -> float:
+    return 0.0
+
+
+@pytest.fixture
+def lessons(
+    world: tuple[Path, Path], projected: Path, aligned: Path, monkeypatch: pytest.MonkeyPatch, share_of_drills: float
+) -> Any:
     """Of all slides, which stand as they are."""
     from hwsi.model.checkpoint import load
+    from hwsi.training.nano import lessons
     from hwsi.training.nano.cohort import slides_of
-    from hwsi.training.nano.language import Views
+    from hwsi.training.nano.language import Spreads, Views
     from hwsi.training.nano.lessons import Lessons, Slides
 
     draw = Views.draw
 
-    def unturned(self: Views, rng: np.random.Generator) -> Any:
-        _, _, relevance, of_slide, of_regions = draw(self, np.random.default_rng(8))  # its first number is 0
+    def unturned(self: Views, rng: np.random.Generator, spreads: Spreads) -> Any:
+        _, _, relevance, of_slide, of_regions = draw(self, np.random.default_rng(8), spreads)  # its first number is 0
         return self.plain(), 0, relevance, of_slide, of_regions
 
     monkeypatch.setattr(Views, "draw", unturned)
+    monkeypatch.setattr(lessons, "_DRILLS", share_of_drills)
     cohort, job = world
     encoders = {scale: aligned / "encoders" / f"{scale}.safetensors" for scale in ("region", "slide")}
     of = Slides(slides_of([cohort], job), job, **encoders, processor=load(projected / "model")[1])
@@ -80,3 +89,22 @@ def test_the_token_of_the_slide_and_regions_that_nobody_asks_about_are_hidden(le
             assert len(seen) == asked
             counts.add(asked)
     assert counts == {1, 2}
+
+
+@pytest.mark.parametrize("share_of_drills", [1.0])
+def test_drills_show_the_slide_or_its_regions_and_ask_of_the_whole(lessons: Any) -> None:
+    tokenizer, seen, asked = lessons._of.processor.tokenizer, set(), set()
+    for index in range(40):
+        for row in lessons[1, index]:
+            size = int((row["segment_ids"] == 0).sum())
+            stays, node = row[STAYS][:size], row["token_node"][:size]
+            assert stays[node < SLIDE_NODE].all(), "words stay"
+            whole, regions = bool(stays[node == SLIDE_NODE].all()), stays[node > SLIDE_NODE]
+            assert bool(regions.all()) or not bool(regions.any())
+            seen.add((whole, bool(regions.any())))
+            for segment in range(1, int(row["segment_ids"].max()) + 1):
+                asked.add(tokenizer.decode(row["input_ids"][row["segment_ids"] == segment]))
+    assert {(True, False), (True, True), (False, True)} >= seen >= {(True, False), (True, True)}
+    assert any("artefact" in text for text in asked)
+    assert any("fragment" in text for text in asked)
+    assert not any(re.search(r"R\d", text) for text in asked)

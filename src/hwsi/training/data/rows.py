@@ -289,13 +289,13 @@ class Collate:
     """
 
     def __init__(self, processor: Processor) -> None:
-        self._processor = processor
+        self.processor = processor
 
     def __call__(self, items: Sequence[Any]) -> BatchFeature:
         """The batch; what a view hides is zero in its ``attention_mask``."""
         if "chosen" in items[0]:
             items = [item[side] for side in ("chosen", "rejected") for item in items]
-        batch = self._processor.pad([{k: v for k, v in row.items() if k != STAYS} for row in items], side="right")
+        batch = self.processor.pad([{k: v for k, v in row.items() if k != STAYS} for row in items], side="right")
         for mask, row in zip(batch["attention_mask"], items, strict=True):
             if STAYS in row:
                 mask[: len(row[STAYS])] *= row[STAYS].long()

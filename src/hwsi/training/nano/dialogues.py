@@ -27,7 +27,7 @@ from hwsi.phantom.second.questions import ask, composites, graded
 from hwsi.phantom.second.wordings import COMPOSITES
 from hwsi.phantom.truth import QUADRANTS, fill_labels
 from hwsi.phantom.wordings import KINDS
-from hwsi.training.nano.everyday import everyday
+from hwsi.training.nano.everyday import OF_ARTEFACTS, everyday
 from hwsi.training.nano.symmetry import turn_quarter
 from hwsi.training.nano.turns import Dialogue, turns
 
@@ -36,6 +36,8 @@ COVERED = 0.6
 _LEAST_COUNT = 6
 _PLACES = 4.0
 """Where something lies is asked of few slides and has four answers: it is drawn so much more often."""
+_SUMMED = ("focality", "fragments")
+_DRILLED = 5
 _EVERYDAY = 0.6  # of the visits
 _CAPTIONS = 0.3  # of the visits that may be told
 _OF_TWO = "grade_of_two"
@@ -128,6 +130,16 @@ class Teacher:
         if rng.random() < reported:
             found.append(turns(REPORT_PROMPT, self.reported(shown)))
         return found
+
+    def drill(self, rng: np.random.Generator, *, alone: bool) -> list[Dialogue]:
+        """What only the whole slide tells, and what reports give too few words to: places, numbers of foci and
+        fragments, artefacts; and if the slide's token stands ``alone``, the report as well."""
+        places = [q for q in self.questions if q["kind"].startswith("where_")]
+        summed = [*places, *(q for q in self.questions if q["kind"] in _SUMMED)]
+        picked = [summed[int(i)] for i in rng.permutation(len(summed))[:_DRILLED]]
+        found = [self._question(q, rng) for q in (*picked, *places, *places)]
+        found += [everyday(self.truth, rng, OF_ARTEFACTS) for _ in range(3)]
+        return [*found, turns(REPORT_PROMPT, self.reported(()))] if alone else found
 
     def reported(self, shown: Container[str] | None = None) -> str:
         """The report: of the slide, then of every region that can be seen; ``shown`` as of :meth:`draw`."""

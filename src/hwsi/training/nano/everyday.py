@@ -3,6 +3,7 @@
 Artefacts are asked for here alone; in reports they are a word or two among a hundred, too few to be learned from.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,9 +54,12 @@ def everyday_texts() -> list[str]:
     return [text for texts in _ASKED.values() for text in texts] + list(ARTEFACTS)
 
 
-def everyday(truth: dict[str, Any], rng: np.random.Generator) -> Dialogue:
+OF_ARTEFACTS = ("artefacts", "artefact")
+
+
+def everyday(truth: dict[str, Any], rng: np.random.Generator, kinds: Sequence[str] = (*_ASKED,)) -> Dialogue:
     """One such question about a slide, places in the answer still as ``{R:row,col}``."""
-    kind = str(rng.choice(list(_ASKED)))
+    kind = str(rng.choice(kinds))
     one = str(rng.choice(ARTEFACTS))
     covers = truth["slide"]["artefacts"]
     answers = {

@@ -1,7 +1,8 @@
 """Stage 3 of nano: questions, descriptions, reports; the stage that anybody runs, with lessons and readers of nano.
 
 - The batches are those of ``lessons.py``: whole slides and tops of trees, parts of them hidden.
-- Every answer counts by the root of its length: a report neither drowns the yes and the no, nor is it drowned.
+- Every sentence of an answer counts by the root of its length: a yes is not drowned by a report, nor is a report's word
+  on artefacts by the rest of it, which a model may else never learn to look for where it writes reports.
 - Linear readers, thrown away afterwards, ask of CCAF what its cells are and of the projected tokens what slide and
   regions are: the language loss alone reaches each through one token in hundreds.
 - It proves that the encoders of regions and slides are those that ``align`` gave, two stages before.
@@ -50,6 +51,8 @@ class LessonTrainer(StageTrainer):
     loss_is_scaled_for_ga = False  # a mean over the answers of each pass
 
     def __init__(self, *, seed: int, **others: Any) -> None:
+        tokenizer = others["collate"].processor.tokenizer
+        self._stop, self._end = tokenizer.convert_tokens_to_ids("."), tokenizer.eos_token_id
         others["collate"] = collate_with(others["collate"])
         super().__init__(**others)
         self.model_accepts_loss_kwargs = False
@@ -66,9 +69,9 @@ class LessonTrainer(StageTrainer):
         told = inputs.pop(TOLD)
         logits, labels, columns = answer_logits(model, inputs)
         known = labels != IGNORE
-        answer = torch.arange(len(labels), device=labels.device)[:, None] * (1 << 20)
-        answer = answer + inputs["segment_ids"][:, columns]
-        loss, _ = by_length(logits.float()[known], labels[known], answer[known])
+        row = torch.arange(len(labels), device=labels.device)[:, None] * (1 << 20)
+        sentence = row + inputs["segment_ids"][:, columns] + stops_before(labels, stop=self._stop, end=self._end)
+        loss, _ = by_length(logits.float()[known], labels[known], sentence[known])
         with torch.autocast(labels.device.type, enabled=False):
             loss = loss + _TOKENS * self._tokens.loss([told["slide"]], [told["region"]])
             if len(told["cells"]):
@@ -96,6 +99,16 @@ class LessonTrainer(StageTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.readers.load_state_dict(torch.load(Path(resume_from_checkpoint) / _READERS, weights_only=True))
+
+
+def stops_before(labels: Tensor, *, stop: int, end: int) -> Tensor:
+    """How many sentences of its row were over before each label (B, C): those that a full stop ends.
+
+    Args:
+        stop: the full stop. end: what ends an answer; it belongs to the sentence before it.
+    """
+    over = (labels == stop) & (labels.roll(-1, 1) != end)
+    return over.cumsum(1) - over.long()
 
 
 def encoders_of(align: Path, given: Given) -> dict[str, Path]:

@@ -1,9 +1,11 @@
 """What ``instruct`` shows nano: an item is all rows of one step, drawn from (seed, epoch, index) alone.
 
-- Of four items two show the tops of many trees, slide and regions without patches, and one of these is a mosaic: the
-  regions of many slides dealt out anew, each to be described. On a slide all regions are much alike, and a model that
-  writes of each what is true of most reads none of them; only a mosaic asks what a label stands for.
-- The others show whole slides. Turned slides, missing and hidden patches are those of ``language.py``, the dialogues
+- Two of five items are drills: what only the whole slide tells (where it lies, how many foci, which artefacts), asked
+  of the tops of many trees, slide and regions without patches. Reports have too few words of it to be learned from.
+- Of four others two show such tops as well, and one of these is a mosaic: the regions of many slides dealt out anew,
+  each to be described. On a slide all regions are much alike, and a model that writes of each what is true of most
+  reads none of them; only a mosaic asks what a label stands for.
+- The rest show whole slides. Turned slides, missing and hidden patches are those of ``language.py``, the dialogues
   those of ``dialogues.py``.
 - With each row comes what its tokens must tell: attributes of slide and regions, cells of each patch that is shown.
 - What is held out is shown as at inference, one slide a row.
@@ -29,7 +31,7 @@ from hwsi.training.data.rows import STAYS
 from hwsi.training.nano.cell_truth import attach, truth_of
 from hwsi.training.nano.cohort import CohortSlide, features_file
 from hwsi.training.nano.dialogues import Teacher, answer_counts
-from hwsi.training.nano.language import Views, hidden
+from hwsi.training.nano.language import Spreads, Views, hidden
 from hwsi.training.nano.turns import Dialogue, turns
 
 Shown = dict[str, Any]
@@ -43,6 +45,8 @@ _TOPS, _TOP_QUESTIONS = 12, 6
 _DESCRIBED = 8  # regions of a mosaic
 _SEEN = (1, 1, 2, 3, 16)
 """Regions of a mosaic that can be seen: from one, where a label need not be read, to all."""
+_DRILLS = 0.4  # of items
+_DRILL_SLIDE, _DRILL_REGIONS = 0.4, 0.05  # of drills: those that see the slide's token, or the regions' alone
 _TOP_REPORTS = 0.5  # of the tops of trees: region by region, the cheapest lesson in what a label stands for
 
 
@@ -61,6 +65,7 @@ class Slides:
         below, above = build_region(region), build_slide(slide)
         self.slides, self.processor = slides, processor
         self.views = [Views(s, attach(read_features(features_file(job, s)), s.patches()), below, above) for s in slides]
+        self.spreads = Spreads.of(self.views)
         self.truths = [s.truth() for s in slides]
         self.counts = answer_counts(self.truths)
 
@@ -84,16 +89,19 @@ class Lessons(Dataset[list[Shown]]):
         epoch, index = at if isinstance(at, tuple) else (0, at)
         rng = np.random.default_rng([self._seed, epoch, index])
         first = epoch == 0  # nothing but mosaics: by its end labels are read
-        top = first or index % 2 == 0
+        drill = not first and rng.random() < _DRILLS
+        top = first or drill or index % 2 == 0
         size = min(_TOPS if top else self._rows, len(self._picked))
         picked = [int(i) for i in rng.choice(self._picked, size, replace=False)]
+        if drill:
+            return [self._drill(i, rng) for i in picked]
         if first or index % 4 == 0:
             return self._mosaic(picked, rng)
         return [self._row(i, rng, top=top) for i in picked]
 
     def _row(self, i: int, rng: np.random.Generator, *, top: bool) -> Shown:
         of = self._of
-        seen, code, relevance, of_slide, of_regions = of.views[i].draw(rng)
+        seen, code, relevance, of_slide, of_regions = of.views[i].draw(rng, of.spreads)
         prefix = of.processor.prefix(seen, relevance=relevance, kept_patches=0 if top else int(rng.choice(_KEPT)))
         teacher = Teacher(of.truths[i], seen.hierarchy, of.counts, code)
         stays = hidden(prefix, rng)
@@ -101,16 +109,24 @@ class Lessons(Dataset[list[Shown]]):
             rng, _TOP_QUESTIONS if top else self._questions, reported=_TOP_REPORTS if top else 1.0,
             shown=_shown(prefix, stays),
         )  # fmt: skip
-        row: Shown = of.processor.encode(prefix, asked)
-        row[STAYS] = torch.ones(len(row["input_ids"]), dtype=torch.bool)
-        row[STAYS][: len(prefix)] = stays
-        cells = truth_of(seen, prefix.layout.patches)
-        return {**row, TOLD: {"slide": of_slide, "region": of_regions, "cells": cells}}
+        told = {"slide": of_slide, "region": of_regions, "cells": truth_of(seen, prefix.layout.patches)}
+        return _encoded(of.processor, prefix, asked, stays, told)
+
+    def _drill(self, i: int, rng: np.random.Generator) -> Shown:
+        of = self._of
+        seen, code, _, of_slide, of_regions = of.views[i].draw(rng, of.spreads)
+        prefix = of.processor.prefix(seen, kept_patches=0)
+        luck = rng.random()
+        hides = "region" if luck < _DRILL_SLIDE else "slide" if luck > 1 - _DRILL_REGIONS else ""
+        stays = torch.tensor([n.scale != hides for n in prefix.layout.nodes])[prefix.row["token_node"]]
+        asked = Teacher(of.truths[i], seen.hierarchy, of.counts, code).drill(rng, alone=hides == "region")
+        told = {"slide": of_slide, "region": of_regions, "cells": truth_of(seen, prefix.layout.patches)}
+        return _encoded(of.processor, prefix, asked, stays, told)
 
     def _mosaic(self, picked: Sequence[int], rng: np.random.Generator) -> list[Shown]:
         """Tops of trees with each other's regions; in each some can be seen, and these are to be described."""
         of = self._of
-        drawn = [of.views[i].draw(rng) for i in picked]
+        drawn = [of.views[i].draw(rng, of.spreads) for i in picked]
         prefixes = [of.processor.prefix(seen, kept_patches=0) for seen, *_ in drawn]
         told: list[str] = []
         for i, (seen, code, *_) in zip(picked, drawn, strict=True):
@@ -127,12 +143,20 @@ class Lessons(Dataset[list[Shown]]):
             there = rng.permutation(there)[: int(rng.choice(_SEEN))].tolist()
             asked = [_describe(r, told[mine[r]], rng) for r in there[:_DESCRIBED]]
             laid = replace(prefix, row={**prefix.row, "region_features": vectors[torch.from_numpy(mine)]})
-            row: Shown = of.processor.encode(laid, asked)
-            row[STAYS] = torch.ones(len(row["input_ids"]), dtype=torch.bool)
-            row[STAYS][: len(prefix)] = _only(prefix, there)
-            told_of = {"slide": of_slide, "region": {name: v[mine] for name, v in truths.items()}}
-            rows.append({**row, TOLD: {**told_of, "cells": truth_of(seen, prefix.layout.patches)}})
+            told_of: Shown = {"slide": of_slide, "region": {name: v[mine] for name, v in truths.items()}}
+            told_of["cells"] = truth_of(seen, prefix.layout.patches)
+            rows.append(_encoded(of.processor, laid, asked, _only(prefix, there), told_of))
         return rows
+
+
+def _encoded(
+    processor: HwsiProcessor, prefix: SlidePrefix, asked: Sequence[Dialogue], stays: Tensor, told: Shown
+) -> Shown:
+    """A row; ``stays`` (T,) bool says which tokens of the slide can be seen."""
+    row: Shown = processor.encode(prefix, asked)
+    row[STAYS] = torch.ones(len(row["input_ids"]), dtype=torch.bool)
+    row[STAYS][: len(prefix)] = stays
+    return {**row, TOLD: told}
 
 
 def _describe(region: int, sentence: str, rng: np.random.Generator) -> Dialogue:
