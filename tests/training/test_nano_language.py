@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hwsi.benchmarks.facts import parse
 from hwsi.features import SlideFeatures
 from hwsi.hierarchy.labels import region_label
 from hwsi.hierarchy.tree import Cells, Hierarchy, Patches, Regions
@@ -17,6 +18,7 @@ from hwsi.model.nano import build_nano
 from hwsi.model.processor import HwsiProcessor
 from hwsi.model.tokenizer import train_nano_tokenizer
 from hwsi.phantom.report import NO_ARTEFACT
+from hwsi.phantom.spec import Spec
 from hwsi.phantom.truth import QUADRANTS
 from hwsi.phantom.wordings import REFUSAL
 from hwsi.training.nano.attributes import BOTH, SLIDE
@@ -141,6 +143,18 @@ def question(kind: str, answer: str, text: str, *, choices: tuple[str, ...] = ()
     }  # fmt: skip
 
 
+UNCLEAR = dict.fromkeys(
+    (
+        "fragments", "pattern", "grade", "tubule_score", "pleomorphism_score", "mitosis_score", "nucleoli", "mucin",
+        "goblet_cells", "vascular_invasion", "til", "focality", "extent",
+    )
+)  # fmt: skip
+SAID = {
+    ("", "organ", "colon"), ("", "diagnosis", "colonic adenocarcinoma"), ("", "necrosis", "absent"),
+    ("", "artefacts", "pen"), ("", "artefacts", "blur"),
+}  # fmt: skip
+
+
 def truth() -> dict[str, Any]:
     covered = {(0, 1): 0.9}
     sentences = {
@@ -151,10 +165,8 @@ def truth() -> dict[str, Any]:
         "organ": "colon",
         "diagnosis": "colonic adenocarcinoma",
         "malignant": True,
-        "slide": {"grade": None, "tubule_score": None, "pleomorphism_score": None, "artefacts": ["pen", "blur"]},
-        "caption": "Colon tissue.",
-        "report": "Colon specimen. Necrosis is absent. {R:0,0}: Mostly tumour with 10 to 75 % of it. "
-        "{R:0,1}: Mostly stroma. {R:1,0}: Mostly muscle. {R:2,1}: Benign glands and fat.",
+        "spec": Spec(0, "colonic adenocarcinoma", artefacts=("pen", "blur")).to_dict(),
+        "slide": {**UNCLEAR, "neoplastic": True, "necrosis": False, "artefacts": ["pen", "blur"]},
         "regions": [
             {
                 "grid": [r, c], "attrs": {"covered_fraction": covered.get((r, c), 0.0)},
@@ -187,10 +199,10 @@ def test_nothing_is_told_of_a_region_that_cannot_be_seen() -> None:
     teacher = Teacher(truth(), slide().hierarchy, Counter())
     said = told(teacher)
     # the region without tissue and the covered one are in no report; the others under their labels
-    assert said[REPORT_PROMPT] == {
-        "Colon specimen. Necrosis is absent. R1: mostly tumour with 10 to 75 % of it. R3: mostly fat. "
-        "R5: benign glands and fat."
-    }
+    regions = "R1: mostly tumour with 10 to 75 % of it. R3: mostly fat. R5: benign glands and fat."
+    assert all(text.endswith(f" {regions}") for text in said[REPORT_PROMPT])
+    assert all(parse(text.removesuffix(regions)) == SAID for text in said[REPORT_PROMPT])
+    assert len(said[REPORT_PROMPT]) > 40, "no slide can be told by the words that its report is written with"
     assert "Describe R1." in said
     assert "Describe R2." not in said, "it is covered: to be refused, not to be described"
     assert all("without tissue" not in text for text in (*said, *(a for answers in said.values() for a in answers)))
@@ -202,7 +214,13 @@ def test_nothing_is_told_of_a_region_that_cannot_be_seen() -> None:
 def test_everyday_questions_are_answered_too() -> None:
     said = told(Teacher(truth(), slide().hierarchy, Counter()))
     assert said["What tissue is this?"] == {"Colon tissue."}
-    assert said["What do you see?"] == {"Colon tissue."}
+    captions = {
+        "Colon tissue with colonic adenocarcinoma.",
+        "A colon specimen that shows colonic adenocarcinoma.",
+        "Colonic adenocarcinoma in colon tissue.",
+    }
+    assert said["What do you see?"] <= captions
+    assert len(said["What do you see?"]) > 1
     assert said["Is there cancer?"] == {"yes"}
     assert said["What is this?"] == {"colonic adenocarcinoma"}
     assert said["Are there artefacts?"] == {"pen and blur."}
@@ -222,7 +240,7 @@ def test_a_drill_asks_for_places_and_artefacts_every_time() -> None:
         assert len(said) == 6
         assert set(said[3:]) <= artefacts
         *_, report = teacher.drill(np.random.default_rng(seed), alone=True)
-        assert report[1]["content"] == "Colon specimen. Necrosis is absent.", "of the slide alone"
+        assert parse(report[1]["content"]) == SAID, "of the slide alone"
 
 
 @pytest.mark.parametrize("code", range(8))

@@ -13,12 +13,12 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from hwsi.phantom.measure import ARTEFACTS, CONTENTS, PATTERNS
 from hwsi.phantom.report import ALSO, MIXED, TUMOROUS, region_clauses, slide_facts
-from hwsi.phantom.spec import DIAGNOSES, ORGAN_OF, Spec
+from hwsi.phantom.spec import DIAGNOSES, ORGAN_OF, spec_of
 from hwsi.phantom.truth import cited
 
 Place = str
@@ -179,8 +179,7 @@ def facts_of(record: dict[str, Any], label_of: LabelOf | None = None) -> TrueFac
     def place_of(row: int, col: int) -> str | None:
         return f"{{R:{row},{col}}}" if label_of is None else label_of(row, col)
 
-    asked = {f.name: record["spec"][f.name] for f in fields(Spec)}
-    spec = Spec(**{**asked, "artefacts": tuple(asked["artefacts"])})
+    spec = spec_of(record)
     slide = record["slide"]
     stated: set[Fact] = {("", "organ", spec.organ)}
     stated |= {("", "artefacts", kind) for kind in slide["artefacts"] or ("none",)}

@@ -224,21 +224,49 @@ def region_sentences(spec: Spec, measured: Measured) -> dict[tuple[int, int], st
     return told
 
 
+Wording = dict[str, int]
+"""Attribute -> which of its paraphrases is taken."""
+_CLEAN, _CAPTION = "no artefact", "caption"
+
+
+def draw_wording(rng: np.random.Generator) -> Wording:
+    """Which paraphrase of each attribute a report takes, and its caption."""
+    pools = {**FACTS, _CLEAN: NO_ARTEFACT, _CAPTION: CAPTIONS}
+    return {name: int(rng.integers(len(pool))) for name, pool in pools.items()}
+
+
+def slide_units(spec: Spec, slide: dict[str, Any], wording: Wording) -> list[Unit]:
+    """What a report says of the whole slide, a sentence for each attribute."""
+    units = []
+    for attribute, value in slide_facts(spec, slide):
+        text = FACTS[attribute][wording[attribute]].format(v=value, **_names(spec))
+        units.append(Unit(text[0].upper() + text[1:], attribute))
+    if not slide["artefacts"]:
+        units.append(Unit(NO_ARTEFACT[wording[_CLEAN]], "artefacts"))
+    return units
+
+
+def caption_of(spec: Spec, slide: dict[str, Any], wording: Wording) -> str:
+    """One sentence: diagnosis, grade, necrosis."""
+    value = spec.diagnosis
+    if slide["grade"]:
+        value += f" of grade {slide['grade']}"
+    if slide["necrosis"]:
+        value += " with necrosis"
+    text = CAPTIONS[wording[_CAPTION]].format(v=value, **_names(spec))
+    return text[0].upper() + text[1:]
+
+
+def _names(spec: Spec) -> dict[str, str]:
+    return {"organ": spec.organ.capitalize(), "lower": spec.organ}
+
+
 def write_report(spec: Spec, measured: Measured) -> tuple[str, list[Unit], str]:
     """Report, its clauses and the caption. Regions are cited as ``{R:row,col}``."""
-    rng = np.random.default_rng([spec.seed, 41])
-    names = {"organ": spec.organ.capitalize(), "lower": spec.organ}
-    wording = {name: int(rng.integers(len(pool))) for name, pool in FACTS.items()}
-    clean, caption_wording = (int(rng.integers(len(pool))) for pool in (NO_ARTEFACT, CAPTIONS))
-    units = []
-    for attribute, value in slide_facts(spec, measured.slide):
-        text = FACTS[attribute][wording[attribute]].format(v=value, **names)
-        units.append(Unit(text[0].upper() + text[1:], attribute))
+    wording = draw_wording(np.random.default_rng([spec.seed, 41]))
+    units = slide_units(spec, measured.slide, wording)
     sentences = [u.text for u in units]
     told = sorted((r for r in measured.regions if r.tissue >= 0.05), key=lambda r: (-r.tissue, r.grid))
-    if not measured.slide["artefacts"]:
-        units.append(Unit(NO_ARTEFACT[clean], "artefacts"))
-        sentences.append(units[-1].text)
     chosen: list[Region] = []
     words = sum(len(s.split()) for s in sentences)
     for region in told[:_MAX_REGIONS]:
@@ -250,18 +278,7 @@ def write_report(spec: Spec, measured: Measured) -> tuple[str, list[Unit], str]:
         clauses = region_clauses(region.attrs, spec.organ)
         sentences.append(f"{region_text(region.grid)}: {_join(clauses)}")
         units += [Unit(text, f"region.{name}", (region.grid,), region.patches) for name, text in clauses]
-    return " ".join(sentences), units, _caption(spec, measured, caption_wording, names)
-
-
-def _caption(spec: Spec, measured: Measured, wording: int, names: dict[str, str]) -> str:
-    slide = measured.slide
-    value = spec.diagnosis
-    if slide["grade"]:
-        value += f" of grade {slide['grade']}"
-    if slide["necrosis"]:
-        value += " with necrosis"
-    text = CAPTIONS[wording].format(v=value, **names)
-    return text[0].upper() + text[1:]
+    return " ".join(sentences), units, caption_of(spec, measured.slide, wording)
 
 
 def patch_phrases(spec: Spec, patches: dict[str, NDArray[np.generic]]) -> list[str]:

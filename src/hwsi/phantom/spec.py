@@ -1,6 +1,6 @@
 """What a phantom slide is asked to be. What it became is measured afterwards (``truth.py``)."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 DIAGNOSES: dict[str, tuple[str, ...]] = {
@@ -73,3 +73,9 @@ class Spec:
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
+
+
+def spec_of(record: dict[str, Any]) -> Spec:
+    """The request that a slide's ``truth.json`` answers."""
+    asked = {f.name: record["spec"][f.name] for f in fields(Spec)}
+    return Spec(**{**asked, "artefacts": tuple(asked["artefacts"])})

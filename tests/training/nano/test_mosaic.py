@@ -25,13 +25,13 @@ def lessons(
     from hwsi.model.checkpoint import load
     from hwsi.training.nano import lessons
     from hwsi.training.nano.cohort import slides_of
-    from hwsi.training.nano.language import Spreads, Views
+    from hwsi.training.nano.language import Views
     from hwsi.training.nano.lessons import Lessons, Slides
 
     draw = Views.draw
 
-    def unturned(self: Views, rng: np.random.Generator, spreads: Spreads) -> Any:
-        _, _, relevance, of_slide, of_regions = draw(self, np.random.default_rng(8), spreads)  # its first number is 0
+    def unturned(self: Views, rng: np.random.Generator) -> Any:
+        _, _, relevance, of_slide, of_regions = draw(self, np.random.default_rng(8))  # its first number is 0
         return self.plain(), 0, relevance, of_slide, of_regions
 
     monkeypatch.setattr(Views, "draw", unturned)

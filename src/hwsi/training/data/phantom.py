@@ -79,7 +79,7 @@ def write_texts(
         def fill(text: str, labels: dict[tuple[int, int], str] = labels) -> str:
             return fill_labels(text, lambda row, col: labels.get((row, col)))
 
-        reports.append(ReportRecord(**whose, report=teacher.reported(), caption=fill(truth["caption"])))
+        reports.append(ReportRecord(**whose, report=teacher.reported(rng), caption=fill(truth["caption"])))
         found: dict[str, tuple[Turn, ...]] = {}
         for dialogue in teacher.draw(rng, questions, reported=0):
             found.setdefault(json.dumps(dialogue), tuple(map(Turn.model_validate, dialogue)))

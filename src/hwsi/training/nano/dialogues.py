@@ -1,6 +1,8 @@
 """What the language model of nano is taught to say about one slide: questions, descriptions, report and caption.
 
 - Wording and order of choices are drawn anew at every visit; which of them stands there never follows from the answer.
+  So are the wordings of report and caption: by those that a slide's own report was written with it could be told from
+  all others, and what comes next be known by heart and not be read from the tissue.
 - A closed question is asked with its options or, less often, without: then the answer is the same words.
 - Places are written as the labels of the slide's own tree (``R3``). Nothing is told of a region that cannot be seen:
   one that the tissue finder left out, or that an artefact covers (asked about it, the model has to refuse).
@@ -11,7 +13,6 @@
   of slides is not asked the same at every visit: that would be learned by heart. Kinds come as often as they are asked.
 """
 
-import re
 from collections import Counter
 from collections.abc import Container, Iterable
 from typing import Any
@@ -23,8 +24,10 @@ from hwsi.hierarchy.tree import Hierarchy
 from hwsi.inference.tasks import CAPTION_PROMPT, REPORT_PROMPT
 from hwsi.model.prompt import question_text
 from hwsi.phantom.questions import Question, region_text
+from hwsi.phantom.report import caption_of, draw_wording, slide_units
 from hwsi.phantom.second.questions import ask, composites, graded
 from hwsi.phantom.second.wordings import COMPOSITES
+from hwsi.phantom.spec import spec_of
 from hwsi.phantom.truth import QUADRANTS, fill_labels
 from hwsi.phantom.wordings import KINDS
 from hwsi.training.nano.everyday import OF_ARTEFACTS, everyday
@@ -41,8 +44,6 @@ _DRILLED = 5
 _EVERYDAY = 0.6  # of the visits
 _CAPTIONS = 0.3  # of the visits that may be told
 _OF_TWO = "grade_of_two"
-_SENTENCES = re.compile(r"(?<=\.)\s+")
-_REGION_SENTENCE = re.compile(r" ?\{R:(\d+),(\d+)\}: [^.]*\.")
 
 
 def labels_of(tree: Hierarchy) -> dict[tuple[int, int], str]:
@@ -84,8 +85,7 @@ class Teacher:
         self.questions = [q for q in all_questions(truth) if self._can_be_asked(q, known)]
         rarity = np.array([_rarity(counts, truth["organ"], q) for q in self.questions])
         self._chance = rarity / rarity.sum()
-        report = _REGION_SENTENCE.sub("", truth["report"])
-        self._own = [s for s in _SENTENCES.split(self._fill(report)) if s]
+        self._spec = spec_of(truth)
 
     def _can_be_asked(self, question: dict[str, Any], known: dict[tuple[int, int], str]) -> bool:
         if "{R:" not in question["question"]:
@@ -99,10 +99,16 @@ class Teacher:
     def _fill(self, text: str) -> str:
         return fill_labels(text, self._label)
 
-    def sentences(self) -> list[str]:
+    def sentences(self, rng: np.random.Generator) -> list[str]:
         """All that is told of the slide, sentence by sentence: caption, report, regions under their labels."""
         regions = [f"{label}: {sentence}" for label, sentence in self.regions().items()]
-        return [self._fill(self.truth["caption"]), *self._own, *regions]
+        return [self._caption(rng), *self._own(rng), *regions]
+
+    def _own(self, rng: np.random.Generator) -> list[str]:
+        return [unit.text for unit in slide_units(self._spec, self.truth["slide"], draw_wording(rng))]
+
+    def _caption(self, rng: np.random.Generator) -> str:
+        return caption_of(self._spec, self.truth["slide"], draw_wording(rng))
 
     def regions(self) -> dict[str, str]:
         """Label -> sentence of each region that can be told of."""
@@ -126,9 +132,9 @@ class Teacher:
             asked, said = everyday(self.truth, rng)
             found.append([asked, {**said, "content": self._fill(said["content"])}])
         if reported and rng.random() < _CAPTIONS:
-            found.append(turns(CAPTION_PROMPT, self._fill(self.truth["caption"])))
+            found.append(turns(CAPTION_PROMPT, self._caption(rng)))
         if rng.random() < reported:
-            found.append(turns(REPORT_PROMPT, self.reported(shown)))
+            found.append(turns(REPORT_PROMPT, self.reported(rng, shown)))
         return found
 
     def drill(self, rng: np.random.Generator, *, alone: bool) -> list[Dialogue]:
@@ -139,15 +145,15 @@ class Teacher:
         picked = [summed[int(i)] for i in rng.permutation(len(summed))[:_DRILLED]]
         found = [self._question(q, rng) for q in (*picked, *places, *places)]
         found += [everyday(self.truth, rng, OF_ARTEFACTS) for _ in range(3)]
-        return [*found, turns(REPORT_PROMPT, self.reported(()))] if alone else found
+        return [*found, turns(REPORT_PROMPT, self.reported(rng, ()))] if alone else found
 
-    def reported(self, shown: Container[str] | None = None) -> str:
+    def reported(self, rng: np.random.Generator, shown: Container[str] | None = None) -> str:
         """The report: of the slide, then of every region that can be seen; ``shown`` as of :meth:`draw`."""
         told = {label: s for label, s in self.regions().items() if shown is None or label in shown}
         # all of them, where the truth's own report stops at a number of words: nobody could tell which are left out.
         # And by number, since on a slide that was turned the truth's order is none
         labels = sorted(told, key=lambda name: int(name[1:]))
-        return " ".join([*self._own, *(f"{label}: {told[label][0].lower()}{told[label][1:]}" for label in labels)])
+        return " ".join([*self._own(rng), *(f"{label}: {told[label][0].lower()}{told[label][1:]}" for label in labels)])
 
     def _question(self, q: dict[str, Any], rng: np.random.Generator) -> Dialogue:
         text = str(q["question"])

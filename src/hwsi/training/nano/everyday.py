@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from hwsi.phantom.measure import ARTEFACTS
-from hwsi.phantom.report import NO_ARTEFACT
+from hwsi.phantom.report import NO_ARTEFACT, caption_of, draw_wording
+from hwsi.phantom.spec import spec_of
 from hwsi.training.nano.turns import Dialogue, turns
 
 _ASKED = {
@@ -64,7 +65,7 @@ def everyday(truth: dict[str, Any], rng: np.random.Generator, kinds: Sequence[st
     covers = truth["slide"]["artefacts"]
     answers = {
         "organ": f"{truth['organ'].capitalize()} tissue.",
-        "caption": truth["caption"],
+        "caption": caption_of(spec_of(truth), truth["slide"], draw_wording(rng)),
         "malignant": "yes" if truth["malignant"] else "no",
         "diagnosis": truth["diagnosis"],
         "artefacts": f"{' and '.join(covers)}." if covers else NO_ARTEFACT[0],

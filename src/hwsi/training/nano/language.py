@@ -3,7 +3,6 @@
 - One row is one slide with many independent questions behind it: the slide is read once for all of them.
 - No visit shows a slide as the last one did: it is turned, other patches stand for a region, and some patches are
   missing from what its region and slide vectors are made of. A few hundred slides would else be learned by heart.
-  Vectors of regions and slide carry noise (``spread.py``).
 - Parts of the slide are hidden at random (whole regions, single patches, now and then everything), so that
   leaving tissue out at inference asks for something the model has learned, and so that what it says without a
   slide is the honest prior.
@@ -12,8 +11,7 @@
 - Every answer counts by the root of its length: a report neither drowns the yes and the no, nor is it drowned.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +32,9 @@ from hwsi.phantom.wordings import all_texts
 from hwsi.training.nano.cohort import CohortSlide
 from hwsi.training.nano.context import Example, example, turn
 from hwsi.training.nano.everyday import everyday_texts
-from hwsi.training.nano.spread import Spread, spread_of
 from hwsi.training.nano.symmetry import turn_features
 from hwsi.training.nano.token_truth import Kinds
 
-_NOISE = 0.7
-"""Up to this share of their own spread is added to the vectors of regions and slides."""
 _MISSING = 0.3  # up to this share of patches is missing from a visit's region vectors
 
 
@@ -49,28 +44,6 @@ def with_context(features: SlideFeatures, e: Example, region: Any, whole: Any) -
     seen = torch.cat([regions, e.tissue], 1)
     vector = whole.encode(seen[None], torch.ones(1, len(regions), dtype=torch.bool), e.mm[None])[0]
     return replace(features, region={"region-nano": regions.numpy()}, slide={"slide-nano": vector.numpy()})
-
-
-@dataclass(frozen=True)
-class Spreads:
-    """How the vectors of a cohort's regions and slides vary."""
-
-    region: Spread
-    slide: Spread
-
-    @classmethod
-    def of(cls, views: Iterable["Views"]) -> "Spreads":
-        """Of these slides as they are at inference."""
-        plain = [view.plain() for view in views]
-        regions = spread_of([v for f in plain for v in f.region.values()])
-        return cls(regions, spread_of([v for f in plain for v in f.slide.values()]))
-
-    def blurred(self, features: SlideFeatures, rng: np.random.Generator) -> SlideFeatures:
-        """With as much noise as a visit draws, the same share for both."""
-        amount = rng.uniform(0, _NOISE)
-        regions = {name: self.region.blurred(v, amount, rng) for name, v in features.region.items()}
-        whole = {name: self.slide.blurred(v, amount, rng) for name, v in features.slide.items()}
-        return replace(features, region=regions, slide=whole)
 
 
 class Views:
@@ -84,11 +57,9 @@ class Views:
         """As at inference."""
         return with_context(self._features, self._example, self._region, self._whole)
 
-    def draw(
-        self, rng: np.random.Generator, spreads: Spreads
-    ) -> tuple[SlideFeatures, int, NDArray[np.float32] | None, Kinds, Kinds]:  # fmt: skip
-        """Features of the slide turned by a code and blurred, the code, a random relevance of its patches or None, and
-        what is true of slide and regions."""
+    def draw(self, rng: np.random.Generator) -> tuple[SlideFeatures, int, NDArray[np.float32] | None, Kinds, Kinds]:
+        """Features of the slide turned by a code, the code, a random relevance of its patches or None, and what is
+        true of slide and regions."""
         code = int(rng.integers(8))
         e = turn(self._example, code)
         stay = torch.from_numpy(rng.random(tuple(e.mask.shape)) >= rng.uniform(0, _MISSING))
@@ -96,7 +67,7 @@ class Views:
         e = replace(e, mask=torch.where(some.any(1, keepdim=True), some, e.mask))
         seen, old_region = turn_features(self._features, code)
         seen = with_context(seen, e, self._region, self._whole)
-        seen = spreads.blurred(replace(seen, region={name: v[old_region] for name, v in seen.region.items()}), rng)
+        seen = replace(seen, region={name: v[old_region] for name, v in seen.region.items()})
         relevance = rng.random(len(seen.hierarchy.patches)).astype(np.float32) if rng.random() < 0.5 else None
         return seen, code, relevance, e.slide_kinds, {name: v[old_region] for name, v in e.region_kinds.items()}
 

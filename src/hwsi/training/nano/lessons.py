@@ -1,8 +1,8 @@
 """What ``instruct`` shows nano: an item is all rows of one step, drawn from (seed, epoch, index) alone.
 
-- Two of five items are drills: what only the whole slide tells (where it lies, how many foci, which artefacts), asked
+- One of four items is a drill: what only the whole slide tells (where it lies, how many foci, which artefacts), asked
   of the tops of many trees, slide and regions without patches. Reports have too few words of it to be learned from.
-- Of four others two show such tops as well, and one of these is a mosaic: the regions of many slides dealt out anew,
+- Of four others, two show such tops as well, and one of these is a mosaic: the regions of many slides dealt out anew,
   each to be described. On a slide all regions are much alike, and a model that writes of each what is true of most
   reads none of them; only a mosaic asks what a label stands for.
 - The rest show whole slides. Turned slides, missing and hidden patches are those of ``language.py``, the dialogues
@@ -31,7 +31,7 @@ from hwsi.training.data.rows import STAYS
 from hwsi.training.nano.cell_truth import attach, truth_of
 from hwsi.training.nano.cohort import CohortSlide, features_file
 from hwsi.training.nano.dialogues import Teacher, answer_counts
-from hwsi.training.nano.language import Spreads, Views, hidden
+from hwsi.training.nano.language import Views, hidden
 from hwsi.training.nano.turns import Dialogue, turns
 
 Shown = dict[str, Any]
@@ -45,7 +45,7 @@ _TOPS, _TOP_QUESTIONS = 12, 6
 _DESCRIBED = 8  # regions of a mosaic
 _SEEN = (1, 1, 2, 3, 16)
 """Regions of a mosaic that can be seen: from one, where a label need not be read, to all."""
-_DRILLS = 0.4  # of items
+_DRILLS = 0.25  # of items
 _DRILL_SLIDE, _DRILL_REGIONS = 0.4, 0.05  # of drills: those that see the slide's token, or the regions' alone
 _TOP_REPORTS = 0.5  # of the tops of trees: region by region, the cheapest lesson in what a label stands for
 
@@ -65,7 +65,6 @@ class Slides:
         below, above = build_region(region), build_slide(slide)
         self.slides, self.processor = slides, processor
         self.views = [Views(s, attach(read_features(features_file(job, s)), s.patches()), below, above) for s in slides]
-        self.spreads = Spreads.of(self.views)
         self.truths = [s.truth() for s in slides]
         self.counts = answer_counts(self.truths)
 
@@ -101,7 +100,7 @@ class Lessons(Dataset[list[Shown]]):
 
     def _row(self, i: int, rng: np.random.Generator, *, top: bool) -> Shown:
         of = self._of
-        seen, code, relevance, of_slide, of_regions = of.views[i].draw(rng, of.spreads)
+        seen, code, relevance, of_slide, of_regions = of.views[i].draw(rng)
         prefix = of.processor.prefix(seen, relevance=relevance, kept_patches=0 if top else int(rng.choice(_KEPT)))
         teacher = Teacher(of.truths[i], seen.hierarchy, of.counts, code)
         stays = hidden(prefix, rng)
@@ -114,7 +113,7 @@ class Lessons(Dataset[list[Shown]]):
 
     def _drill(self, i: int, rng: np.random.Generator) -> Shown:
         of = self._of
-        seen, code, _, of_slide, of_regions = of.views[i].draw(rng, of.spreads)
+        seen, code, _, of_slide, of_regions = of.views[i].draw(rng)
         prefix = of.processor.prefix(seen, kept_patches=0)
         luck = rng.random()
         hides = "region" if luck < _DRILL_SLIDE else "slide" if luck > 1 - _DRILL_REGIONS else ""
@@ -126,7 +125,7 @@ class Lessons(Dataset[list[Shown]]):
     def _mosaic(self, picked: Sequence[int], rng: np.random.Generator) -> list[Shown]:
         """Tops of trees with each other's regions; in each some can be seen, and these are to be described."""
         of = self._of
-        drawn = [of.views[i].draw(rng, of.spreads) for i in picked]
+        drawn = [of.views[i].draw(rng) for i in picked]
         prefixes = [of.processor.prefix(seen, kept_patches=0) for seen, *_ in drawn]
         told: list[str] = []
         for i, (seen, code, *_) in zip(picked, drawn, strict=True):

@@ -44,7 +44,7 @@ def note_of(teacher: Teacher, rng: np.random.Generator) -> str:
     """What a note says of a slide: some of the sentences about it and its regions, in any order; empty for no note."""
     if rng.random() >= _NOTED:
         return ""
-    sentences = teacher.sentences()
+    sentences = teacher.sentences(rng)
     stay = rng.random(len(sentences)) >= rng.uniform(0, _LEFT_OUT)
     return " ".join(sentences[int(i)] for i in rng.permutation(len(sentences)) if stay[int(i)])
 
